@@ -1,0 +1,41 @@
+from libc.stdint cimport int64_t, uint64_t
+
+from feeds.book cimport BookState, OrderBook
+from feeds.decoder cimport Decoder
+from feeds.events cimport BookDelta, BookUpdate, Event, Stage
+from feeds.instrument cimport Instrument
+from feeds.sequencing cimport Sequence
+
+
+# What the builder keeps per instrument.
+cdef class _Entry:
+    cdef:
+        OrderBook book
+        Sequence sequence
+        object pending           # deque of BookDelta copies that wait for a snapshot
+        Py_ssize_t pending_levels    # in all of `pending`
+        bint asked               # a snapshot has been asked for and has not come
+        bint is_partial          # kept by a top-N stream
+
+
+cdef class BookBuilder(Stage):
+    cdef:
+        public Decoder decoder           # who is asked for snapshots; replaced on reconnect
+        object _new_sequence
+        list _entries                    # by instrument index, None where there is no book
+        BookUpdate _update
+        readonly Py_ssize_t max_pending_levels
+        readonly Py_ssize_t max_levels
+        readonly uint64_t applied        # deltas and snapshots that became part of a book
+        readonly uint64_t old            # deltas that a book already contained
+        readonly uint64_t gaps
+
+    cdef _Entry _entry(self, BookDelta delta)
+    cdef int _apply(self, _Entry entry, BookDelta delta) except -1
+    cdef int _hold(self, _Entry entry, BookDelta delta) except -1
+    cdef int _ask(self, _Entry entry) except -1
+    cdef int _join(self, _Entry entry, BookDelta snapshot) except -1
+    cdef bint _judge_held(self, _Entry entry) except -1
+    cdef int _missed(self, _Entry entry, BookDelta delta) except -1
+    cdef int _tell(self, _Entry entry, Event cause, int merged, int64_t ts_event_first) except -1
+    cdef int _turn(self, _Entry entry, BookState state, str reason, int64_t ts_event, int64_t ts_recv) except -1

@@ -1,0 +1,253 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""Builds books from deltas and snapshots: joins them, detects gaps, asks for a new snapshot."""
+from libc.stdint cimport int64_t
+
+from feeds.book cimport CROSSED, GAP, LIVE, STALE, SYNCING
+from feeds.events cimport BookStatus, EventHandler, FeedStatus, is_unshared
+from feeds.sequencing cimport APPLY, MISSED, OLD, Verdict
+
+from collections import deque
+
+from feeds.book import DEFAULT_MAX_LEVELS
+
+__all__ = ["BookBuilder"]
+
+DEFAULT_MAX_PENDING_LEVELS = 2_000_000   # of one book while it waits for its snapshot: 32 MB
+
+
+cdef class BookBuilder(Stage):
+    """Keeps one `OrderBook` per instrument of one connection.
+
+    Every event goes on downstream. After a delta that a book could use follows an `on_book`; when the worth of a book
+    changes, an `on_book_status`. The join of snapshot and deltas:
+
+    1. The first delta of an instrument creates its book (SYNCING), is held, and a snapshot is asked for.
+    2. The snapshot replaces the book; held deltas that it contains are dropped, the others are applied in order.
+    3. Where the first of those does not continue the snapshot, the snapshot is too old: another is asked for, and the
+       deltas stay held.
+    4. A delta that does not continue the one before is a gap: the book is emptied (GAP), the delta is held, a snapshot
+       is asked for, and other books go on.
+
+    `max_pending_levels` bounds what is held per book; beyond it the oldest deltas are dropped, which the join finds out.
+    """
+
+    def __init__(self, EventHandler downstream not None, *, new_sequence=Sequence,
+                 Py_ssize_t max_pending_levels=DEFAULT_MAX_PENDING_LEVELS,
+                 Py_ssize_t max_levels=DEFAULT_MAX_LEVELS):
+        Stage.__init__(self, downstream)
+        self._new_sequence = new_sequence
+        self._entries = []
+        self._update = BookUpdate.__new__(BookUpdate)
+        self.max_pending_levels = max_pending_levels
+        self.max_levels = max_levels
+
+    def book(self, Instrument instrument not None):
+        """Return the instrument's book, or None while no message of it has come."""
+        if instrument.index < len(self._entries) and self._entries[instrument.index] is not None:
+            return (<_Entry> self._entries[instrument.index]).book
+        return None
+
+    @property
+    def books(self):
+        """All books, in the order of their instruments."""
+        return [(<_Entry> entry).book for entry in self._entries if entry is not None]
+
+    cpdef on_book_delta(self, BookDelta delta):
+        cdef _Entry entry = self._entry(delta)
+        cdef Verdict verdict
+        self.downstream.on_book_delta(delta)
+        if delta.is_snapshot:
+            self._join(entry, delta)
+            return
+        if entry.is_partial:                         # the first complete message of the book takes over from top N
+            entry.is_partial = False
+            self._turn(entry, SYNCING, "deltas take over from top-N snapshots", delta.ts_event, delta.ts_recv)
+        if entry.book._state == LIVE or entry.book._state == CROSSED:
+            verdict = entry.sequence.check(delta)
+            if verdict == APPLY:
+                self._apply(entry, delta)
+                self._tell(entry, delta, 1, delta.ts_event)
+            elif verdict == OLD:
+                self.old += 1
+            else:
+                self._missed(entry, delta)
+            return
+        if entry.book._state == STALE:
+            self._turn(entry, SYNCING, "reconnected", delta.ts_event, delta.ts_recv)
+        self._hold(entry, delta)
+        self._ask(entry)
+
+    cpdef on_feed_status(self, FeedStatus status):
+        cdef _Entry entry
+        if status.status == "disconnected":
+            for entry in self._entries:
+                if entry is not None:
+                    entry.pending.clear()
+                    entry.pending_levels = 0
+                    entry.asked = False
+                    if entry.book._state != STALE:
+                        self._turn(entry, STALE, status.reason or "disconnected", 0, status.ts_recv)
+        self.downstream.on_feed_status(status)
+
+    def on_snapshot_failed(self, Instrument instrument not None):
+        """The snapshot that was asked for will not come: the next delta asks again."""
+        cdef _Entry entry
+        if instrument.index < len(self._entries) and self._entries[instrument.index] is not None:
+            entry = self._entries[instrument.index]
+            entry.asked = False
+
+    cdef _Entry _entry(self, BookDelta delta):
+        cdef Py_ssize_t index = delta.instrument.index
+        cdef _Entry entry
+        if index < len(self._entries):
+            entry = <_Entry> self._entries[index]
+            if entry is not None:
+                return entry
+        else:
+            self._entries.extend([None] * (index + 1 - len(self._entries)))
+        entry = _Entry.__new__(_Entry)
+        entry.book = OrderBook(delta.instrument, max_levels=self.max_levels)
+        entry.sequence = self._new_sequence()
+        entry.pending = deque()
+        entry.is_partial = delta.depth != 0
+        self._entries[index] = entry
+        self.downstream.on_book_status(
+            BookStatus(entry.book, SYNCING, SYNCING, "first message", ts_event=delta.ts_event, ts_recv=delta.ts_recv))
+        return entry
+
+    cdef int _apply(self, _Entry entry, BookDelta delta) except -1:
+        cdef OrderBook book = entry.book
+        # The instrument's decimals grow while a message is decoded: the book follows, and so do deltas held meanwhile.
+        if (book.price_decimals != delta.instrument.price_decimals
+                or book.qty_decimals != delta.instrument.qty_decimals):
+            book.rescale()
+        if delta.price_decimals != book.price_decimals or delta.qty_decimals != book.qty_decimals:
+            delta = delta.rescaled()
+        book.apply(0, &delta.bid_levels)
+        book.apply(1, &delta.ask_levels)
+        book.ts_event = delta.ts_event
+        book.ts_recv = delta.ts_recv
+        book.last_id = delta.last_id
+        self.applied += 1
+        return 0
+
+    cdef int _hold(self, _Entry entry, BookDelta delta) except -1:
+        entry.pending.append(delta)                  # holding the event makes it ours
+        entry.pending_levels += _weight(delta)
+        while entry.pending_levels > self.max_pending_levels:
+            entry.pending_levels -= _weight(<BookDelta> entry.pending.popleft())
+        return 0
+
+    cdef int _ask(self, _Entry entry) except -1:
+        if not entry.asked and self.decoder is not None:
+            entry.asked = True
+            self.decoder.request_snapshot(entry.book.instrument)
+        return 0
+
+    cdef int _join(self, _Entry entry, BookDelta snapshot) except -1:
+        cdef:
+            OrderBook book = entry.book
+            BookDelta delta
+            BookDelta first = None
+            int64_t ts_event_first = snapshot.ts_event
+        entry.asked = False
+        if snapshot.depth:
+            if not entry.is_partial:                 # a book of deltas knows more than its top
+                return 0
+        elif book._state == LIVE and entry.sequence.is_late(snapshot):
+            self.old += 1
+            return 0
+        else:
+            entry.is_partial = False
+        entry.sequence.join(snapshot)
+        if not self._judge_held(entry):
+            self._ask(entry)
+            return 0
+        book.clear()
+        self._apply(entry, snapshot)
+        if book._state != LIVE and book._state != CROSSED:
+            self._turn(entry, LIVE, "top-N snapshot" if snapshot.depth else "snapshot joined", snapshot.ts_event,
+                       snapshot.ts_recv)
+        if not entry.pending:
+            self._tell(entry, snapshot, 1, snapshot.ts_event)
+            return 0
+        for delta in entry.pending:
+            self._apply(entry, delta)
+            if first is None:                        # stands for the snapshot too, which it supersedes
+                first = delta
+                self._tell(entry, delta, 2, ts_event_first if ts_event_first else delta.ts_event)
+            else:
+                self._tell(entry, delta, 1, delta.ts_event)
+        entry.pending.clear()
+        entry.pending_levels = 0
+        return 0
+
+    cdef bint _judge_held(self, _Entry entry) except -1:
+        """Drop the held deltas that the joined snapshot contains. False: the others do not continue it."""
+        cdef BookDelta delta
+        cdef Verdict verdict
+        cdef Py_ssize_t following = 0
+        cdef Py_ssize_t i
+        while following < len(entry.pending):
+            delta = entry.pending[following]
+            verdict = entry.sequence.check(delta)
+            if verdict == APPLY:
+                following += 1
+            elif verdict == OLD:
+                del entry.pending[following]
+                entry.pending_levels -= _weight(delta)
+                self.old += 1
+            else:
+                for i in range(following):           # before a hole: no snapshot that is yet to come needs them
+                    entry.pending_levels -= _weight(<BookDelta> entry.pending.popleft())
+                if following:
+                    self._missed(entry, None)
+                return False
+        return True
+
+    cdef int _missed(self, _Entry entry, BookDelta delta) except -1:
+        """A message was missed before `delta` (None: before the first held one)."""
+        cdef BookDelta after = entry.pending[0] if delta is None else delta
+        self.gaps += 1
+        entry.book.clear()
+        self._turn(
+            entry, GAP,
+            f"expected a message after id {entry.sequence.last_id}, found ids {after.first_id}..{after.last_id}"
+            + (f" after {after.previous_id}" if after.previous_id >= 0 else ""),
+            after.ts_event, after.ts_recv)
+        if delta is not None:
+            self._hold(entry, delta)
+            self._ask(entry)
+        return 0
+
+    cdef int _tell(self, _Entry entry, Event cause, int merged, int64_t ts_event_first) except -1:
+        """Pass the new state on, unless the book is crossed."""
+        cdef OrderBook book = entry.book
+        cdef BookUpdate update
+        if book.is_crossed():
+            if book._state != CROSSED:
+                self._turn(entry, CROSSED, "best bid is not below best ask", cause.ts_event, cause.ts_recv)
+            return 0
+        if book._state == CROSSED:
+            self._turn(entry, LIVE, "no longer crossed", cause.ts_event, cause.ts_recv)
+        if not is_unshared(<void*> self._update):
+            self._update = BookUpdate.__new__(BookUpdate)
+        update = self._update
+        update.begin(book.instrument, cause.ts_event, cause.ts_recv)
+        update.book = book
+        update.merged = merged
+        update.ts_event_first = ts_event_first
+        self.downstream.on_book(update)
+        return 0
+
+    cdef int _turn(self, _Entry entry, BookState state, str reason, int64_t ts_event, int64_t ts_recv) except -1:
+        cdef BookState old = entry.book._state
+        entry.book._state = state
+        if state == SYNCING:
+            entry.book.clear()                       # nothing of the old book survives
+        self.downstream.on_book_status(BookStatus(entry.book, old, state, reason, ts_event=ts_event, ts_recv=ts_recv))
+        return 0
+
+
+cdef inline Py_ssize_t _weight(BookDelta delta) noexcept:
+    return delta.bid_levels.size + delta.ask_levels.size + 16        # an event without levels has a cost too

@@ -1,0 +1,59 @@
+from libc.stdint cimport int64_t, uint64_t
+
+from feeds.events cimport BookDelta, EventHandler, Quote, Trade
+from feeds.instrument cimport Instrument, Instruments
+from feeds.wire cimport Values, Wire
+
+
+# Where a message on a named stream goes: found by the name's bytes, without making a string of them.
+cdef class Route:
+    cdef:
+        readonly bytes name
+        readonly Wire wire
+        readonly Instrument instrument
+
+
+cdef struct RouteSlot:
+    uint64_t hash
+    const char* name         # owned by the Route; NULL marks a free slot
+    Py_ssize_t size
+    int route                # index into `routes`
+
+
+cdef class Decoder:
+    cdef:
+        public EventHandler downstream
+        readonly Instruments instruments
+        readonly str exchange
+        public bint reference            # never use the scanner: for tests and doubts
+        readonly uint64_t scanned        # messages that the hot engine decoded
+        readonly uint64_t referred       # messages that went to decode_other
+        list _requests
+        # The message around a stream's payload: before the stream name, between name and payload, after the payload.
+        bytes _before, _between, _after
+        list _routes
+        RouteSlot* _slots
+        Py_ssize_t _slot_count           # a power of two
+        # Events that are refilled while nobody else holds them.
+        Trade _trade
+        Quote _quote
+        BookDelta _delta
+
+    # One whole message. `data` may point into a receive buffer; nothing keeps it.
+    cdef int decode_view(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
+    cpdef decode(self, bytes payload, int64_t ts_recv)
+    # What no route takes. Subclasses decode it with the reference engine, or raise DecodeError.
+    cpdef decode_other(self, bytes payload, int64_t ts_recv)
+    # A REST reply that was asked for by a Fetch with this tag.
+    cpdef decode_reply(self, str tag, bytes payload, int64_t ts_recv)
+    cpdef request_snapshot(self, Instrument instrument)
+
+    # Reference engine: `data` is the payload of `wire`.
+    cpdef decode_as(self, Wire wire, Instrument instrument, object data, int64_t ts_recv)
+
+    cdef bint _scan(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
+    cdef int _prepare(self, Wire wire, Instrument instrument, Values* values) except -1
+    cdef int _emit(self, Wire wire, Instrument instrument, Values* values, int64_t ts_recv) except -1
+    cdef Route _find(self, const char* name, Py_ssize_t size)
+    cdef int _insert(self, Route route) except -1
+    cdef int _place(self, Route route, Py_ssize_t index) except -1

@@ -1,0 +1,15 @@
+from libc.stdint cimport int64_t, uint64_t
+
+from feeds.events cimport Event, Stage
+
+
+# A chained 64-bit digest over every callback that passes: equal digests mean the same callbacks, in the same order, with the
+# same numbers.
+cdef class CallbackDigest(Stage):
+    cdef:
+        uint64_t _state
+        readonly uint64_t callbacks
+
+    cdef void _mix(self, int64_t value) noexcept
+    cdef int _begin(self, int kind, Event event) except -1
+    cdef int _mix_text(self, object text) except -1

@@ -1,0 +1,121 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""Proof of sameness: a digest over delivered callbacks."""
+from libc.stdint cimport int64_t, uint64_t
+
+from feeds.book cimport OrderBook
+from feeds.events cimport BookDelta, BookStatus, BookUpdate, Event, EventHandler, FeedStatus, Quote, Trade
+from feeds.levels cimport PriceLevel
+
+import zlib
+
+__all__ = ["CallbackDigest"]
+
+cdef Py_ssize_t BOOK_LEVELS = 5          # of each side that go into the digest with every on_book
+
+
+cdef class CallbackDigest(Stage):
+    """Chains every callback on its way to `downstream` into a digest: kind, instrument, times, and all numbers of the event.
+
+    An `on_book` contributes its receipt, the number of levels and the best five of each side. Texts contribute their CRC.
+    `hexdigest` after a live run equals that of its replay. Not cryptographic: it finds differences, not forgers.
+    """
+
+    def __init__(self, EventHandler downstream not None):
+        Stage.__init__(self, downstream)
+        self._state = 0xCBF29CE484222325ULL
+
+    @property
+    def hexdigest(self):
+        """The digest so far, 16 hexadecimal digits."""
+        return f"{self._state:016x}"
+
+    cdef inline void _mix(self, int64_t value) noexcept:
+        cdef uint64_t x = (self._state ^ <uint64_t> value) * 0x9E3779B97F4A7C15ULL
+        self._state = x ^ (x >> 29)
+
+    cdef inline int _begin(self, int kind, Event event) except -1:
+        self.callbacks += 1
+        self._mix(kind)
+        self._mix(event.instrument.index if event.instrument is not None else -1)
+        self._mix(event.ts_event)
+        self._mix(event.ts_recv)
+        self._mix(event.price_decimals * 256 + event.qty_decimals)
+        return 0
+
+    cdef int _mix_text(self, object text) except -1:
+        self._mix(zlib.crc32(str(text).encode()))
+        return 0
+
+    cpdef on_trade(self, Trade event):
+        self._begin(1, event)
+        self._mix(event.price_mantissa)
+        self._mix(event.qty_mantissa)
+        self._mix(event.numeric_id)
+        self._mix(event._side)
+        if event.text_id is not None:
+            self._mix_text(event.text_id)
+        self.downstream.on_trade(event)
+
+    cpdef on_quote(self, Quote event):
+        self._begin(2, event)
+        self._mix(event.bid_price_mantissa)
+        self._mix(event.bid_qty_mantissa)
+        self._mix(event.ask_price_mantissa)
+        self._mix(event.ask_qty_mantissa)
+        self._mix(event.sequence)
+        self._mix(event.merged)
+        self._mix(event.ts_event_first)
+        self.downstream.on_quote(event)
+
+    cpdef on_book_delta(self, BookDelta event):
+        cdef Py_ssize_t i
+        self._begin(3, event)
+        self._mix(event.is_snapshot)
+        self._mix(event.first_id)
+        self._mix(event.last_id)
+        self._mix(event.previous_id)
+        for i in range(event.bid_levels.size):
+            self._mix(event.bid_levels.items[i].price)
+            self._mix(event.bid_levels.items[i].qty)
+        self._mix(event.bid_levels.size)
+        for i in range(event.ask_levels.size):
+            self._mix(event.ask_levels.items[i].price)
+            self._mix(event.ask_levels.items[i].qty)
+        self.downstream.on_book_delta(event)
+
+    cpdef on_book(self, BookUpdate event):
+        cdef PriceLevel[5] levels
+        cdef OrderBook book = event.book
+        cdef Py_ssize_t i
+        cdef Py_ssize_t count
+        cdef int side
+        self._begin(4, event)
+        self._mix(event.merged)
+        self._mix(event.ts_event_first)
+        for side in range(2):
+            self._mix(book.depth(side))
+            count = book.top(side, BOOK_LEVELS, levels)
+            for i in range(count):
+                self._mix(levels[i].price)
+                self._mix(levels[i].qty)
+        self.downstream.on_book(event)
+
+    cpdef on_book_status(self, BookStatus event):
+        self._begin(5, event)
+        self._mix(event._old)
+        self._mix(event._new)
+        self._mix_text(event.reason)
+        self.downstream.on_book_status(event)
+
+    cpdef on_feed_status(self, FeedStatus event):
+        self._begin(6, event)
+        self._mix(event.source)
+        self._mix_text(event.exchange)
+        self._mix_text(event.status)
+        self._mix_text(event.reason)
+        self.downstream.on_feed_status(event)
+
+    cpdef on_batch_end(self, int64_t ts_recv):
+        self._mix(7)
+        self._mix(ts_recv)
+        self.downstream.on_batch_end(ts_recv)

@@ -1,0 +1,475 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Normalised events, and `EventHandler`, the one interface after decoding."""
+cimport cython
+from libc.stdint cimport int8_t, int64_t
+
+from feeds.levels cimport POW10, LevelVector, levels_copy, levels_free, levels_push
+
+from decimal import Decimal, InvalidOperation
+
+from feeds.book import BookState as _BookState
+
+__all__ = [
+    "BookDelta",
+    "BookStatus",
+    "BookUpdate",
+    "Event",
+    "EventHandler",
+    "Fanout",
+    "FeedStatus",
+    "Quote",
+    "Side",
+    "Stage",
+    "Trade",
+]
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(void* o)
+
+
+cdef bint is_unshared(void* event) noexcept:
+    return Py_REFCNT(event) == 1
+
+
+cdef inline double _float(int64_t mantissa, int decimals) noexcept:
+    # Both operands are exact, so the quotient is the double nearest to the decimal number (while below 2**53).
+    return mantissa / <double> POW10[decimals]
+
+
+cdef object _decimal(int64_t mantissa, int decimals):
+    return Decimal(mantissa).scaleb(-decimals)
+
+
+cdef int64_t _mantissa(object number, int decimals) except? -1:
+    """Return `number` (int, str or Decimal) as a mantissa; ValueError where it has more decimals or does not fit."""
+    if isinstance(number, float):
+        raise TypeError(f"expected an exact number (int, str or Decimal), found the float {number!r}")
+    try:
+        scaled = Decimal(number).scaleb(decimals)
+    except InvalidOperation:
+        raise ValueError(f"expected a number, found {number!r}") from None
+    if scaled != scaled.to_integral_value():
+        raise ValueError(f"expected at most {decimals} decimals, found {number!r}")
+    return int(scaled)
+
+
+@cython.no_gc
+cdef class Event:
+    """What every event has: `instrument`, `ts_event` (the exchange's time) and `ts_recv` (ours), ns, 0 = unknown."""
+
+    cpdef dispatch(self, EventHandler handler):
+        """Call the handler's method for this kind of event."""
+        raise NotImplementedError(f"{type(self).__name__} has no handler method")
+
+    cdef int begin(self, Instrument instrument, int64_t ts_event, int64_t ts_recv) except -1:
+        self.instrument = instrument
+        self.ts_event = ts_event
+        self.ts_recv = ts_recv
+        if instrument is not None:
+            self.price_decimals = <int8_t> instrument.price_decimals
+            self.qty_decimals = <int8_t> instrument.qty_decimals
+        return 0
+
+    def _fields(self):
+        return (self.instrument, self.ts_event, self.ts_recv)
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self._fields() == other._fields()
+
+    __hash__ = None
+
+    def __repr__(self):
+        who = "" if self.instrument is None else f" {self.instrument.exchange} {self.instrument.symbol or self.instrument.raw_symbol}"
+        return f"<{type(self).__name__}{who} {self._what()}>"
+
+    def _what(self):
+        return f"ts_event={self.ts_event}"
+
+
+@cython.no_gc
+cdef class Trade(Event):
+    """A trade. `side` is the aggressor's: BUY lifted the ask. `id` is the exchange's, as text, or None."""
+
+    def __init__(self, Instrument instrument not None, *, price, qty, side=UNKNOWN, id=None, int64_t ts_event=0,
+                 int64_t ts_recv=0):
+        self.begin(instrument, ts_event, ts_recv)
+        self.price_mantissa = _mantissa(price, self.price_decimals)
+        self.qty_mantissa = _mantissa(qty, self.qty_decimals)
+        self._side = side
+        self.numeric_id = -1
+        if isinstance(id, int):
+            self.numeric_id = id
+        else:
+            self.text_id = id
+
+    cpdef dispatch(self, EventHandler handler):
+        handler.on_trade(self)
+
+    @property
+    def price(self):
+        """Price as the nearest float."""
+        return _float(self.price_mantissa, self.price_decimals)
+
+    @property
+    def qty(self):
+        """Quantity as the nearest float."""
+        return _float(self.qty_mantissa, self.qty_decimals)
+
+    @property
+    def price_decimal(self):
+        """Price exactly."""
+        return _decimal(self.price_mantissa, self.price_decimals)
+
+    @property
+    def qty_decimal(self):
+        """Quantity exactly."""
+        return _decimal(self.qty_mantissa, self.qty_decimals)
+
+    @property
+    def side(self):
+        """The aggressor's `Side`."""
+        return Side(self._side)
+
+    @property
+    def id(self):
+        """The exchange's trade id as text, or None."""
+        return str(self.numeric_id) if self.numeric_id >= 0 else self.text_id
+
+    def _fields(self):
+        return (self.instrument, self.ts_event, self.ts_recv, self.price_decimal, self.qty_decimal, self._side, self.id)
+
+    def _what(self):
+        return f"{self.side.name} {self.qty_decimal:f} @ {self.price_decimal:f} id={self.id}"
+
+
+@cython.no_gc
+cdef class Quote(Event):
+    """The best bid and offer as the exchange sends them. A missing side is None.
+
+    `merged` says how many quotes this one stands for (1 = it alone), `ts_event_first` is the time of the oldest of them.
+    """
+
+    def __init__(self, Instrument instrument not None, *, bid_price=0, bid_qty=0, ask_price=0, ask_qty=0,
+                 int64_t sequence=0, int64_t ts_event=0, int64_t ts_recv=0):
+        self.begin(instrument, ts_event, ts_recv)
+        self.bid_price_mantissa = _mantissa(bid_price, self.price_decimals)
+        self.bid_qty_mantissa = _mantissa(bid_qty, self.qty_decimals)
+        self.ask_price_mantissa = _mantissa(ask_price, self.price_decimals)
+        self.ask_qty_mantissa = _mantissa(ask_qty, self.qty_decimals)
+        self.sequence = sequence
+        self.merged = 1
+        self.ts_event_first = ts_event
+
+    cpdef dispatch(self, EventHandler handler):
+        handler.on_quote(self)
+
+    @property
+    def bid_price(self):
+        """Best bid as the nearest float, or None."""
+        return _float(self.bid_price_mantissa, self.price_decimals) if self.bid_qty_mantissa else None
+
+    @property
+    def bid_qty(self):
+        """Quantity at the best bid as the nearest float, or None."""
+        return _float(self.bid_qty_mantissa, self.qty_decimals) if self.bid_qty_mantissa else None
+
+    @property
+    def ask_price(self):
+        """Best ask as the nearest float, or None."""
+        return _float(self.ask_price_mantissa, self.price_decimals) if self.ask_qty_mantissa else None
+
+    @property
+    def ask_qty(self):
+        """Quantity at the best ask as the nearest float, or None."""
+        return _float(self.ask_qty_mantissa, self.qty_decimals) if self.ask_qty_mantissa else None
+
+    @property
+    def bid_decimal(self):
+        """Best bid exactly, as (price, qty), or None."""
+        if not self.bid_qty_mantissa:
+            return None
+        return (_decimal(self.bid_price_mantissa, self.price_decimals), _decimal(self.bid_qty_mantissa, self.qty_decimals))
+
+    @property
+    def ask_decimal(self):
+        """Best ask exactly, as (price, qty), or None."""
+        if not self.ask_qty_mantissa:
+            return None
+        return (_decimal(self.ask_price_mantissa, self.price_decimals), _decimal(self.ask_qty_mantissa, self.qty_decimals))
+
+    def _fields(self):
+        return (self.instrument, self.ts_event, self.ts_recv, self.bid_decimal, self.ask_decimal, self.sequence,
+                self.merged, self.ts_event_first)
+
+    def _what(self):
+        return f"{self.bid_qty} @ {self.bid_price} | {self.ask_price} @ {self.ask_qty} merged={self.merged}"
+
+
+@cython.no_gc
+cdef class BookDelta(Event):
+    """Levels to set (quantity 0 removes), or with `is_snapshot` a whole book (`depth` 0) or its top `depth` levels.
+
+    `first_id`, `last_id` and `previous_id` are the exchange's update ids, -1 where it does not send one.
+    """
+
+    def __cinit__(self):
+        self.bid_levels.items = self.ask_levels.items = NULL
+        self.first_id = self.last_id = self.previous_id = -1
+
+    def __init__(self, Instrument instrument not None, *, bids=(), asks=(), bint is_snapshot=False, int depth=0,
+                 int64_t first_id=-1, int64_t last_id=-1, int64_t previous_id=-1, int64_t ts_event=0, int64_t ts_recv=0):
+        self.begin(instrument, ts_event, ts_recv)
+        self.is_snapshot = is_snapshot
+        self.depth = depth
+        self.first_id = first_id
+        self.last_id = last_id
+        self.previous_id = previous_id
+        for price, qty in bids:
+            levels_push(&self.bid_levels, _mantissa(price, self.price_decimals), _mantissa(qty, self.qty_decimals))
+        for price, qty in asks:
+            levels_push(&self.ask_levels, _mantissa(price, self.price_decimals), _mantissa(qty, self.qty_decimals))
+
+    def __dealloc__(self):
+        levels_free(&self.bid_levels)
+        levels_free(&self.ask_levels)
+
+    cpdef dispatch(self, EventHandler handler):
+        handler.on_book_delta(self)
+
+    @property
+    def bids(self):
+        """The bid levels as the message has them: [(price Decimal, qty Decimal), ...]."""
+        return self._side(&self.bid_levels)
+
+    @property
+    def asks(self):
+        """The ask levels as the message has them: [(price Decimal, qty Decimal), ...]."""
+        return self._side(&self.ask_levels)
+
+    cdef list _side(self, LevelVector* levels):
+        cdef Py_ssize_t i
+        return [(_decimal(levels.items[i].price, self.price_decimals), _decimal(levels.items[i].qty, self.qty_decimals))
+                for i in range(levels.size)]
+
+    def copy(self):
+        """Return an independent event with the same content."""
+        cdef BookDelta other = BookDelta.__new__(BookDelta)
+        other.begin(self.instrument, self.ts_event, self.ts_recv)
+        other.price_decimals = self.price_decimals
+        other.qty_decimals = self.qty_decimals
+        other.is_snapshot = self.is_snapshot
+        other.depth = self.depth
+        other.first_id = self.first_id
+        other.last_id = self.last_id
+        other.previous_id = self.previous_id
+        if levels_copy(&other.bid_levels, &self.bid_levels) or levels_copy(&other.ask_levels, &self.ask_levels):
+            raise MemoryError("no room to copy a book message")
+        return other
+
+    cdef BookDelta rescaled(self):
+        cdef BookDelta other = self.copy()
+        other.price_decimals = <int8_t> self.instrument.price_decimals
+        other.qty_decimals = <int8_t> self.instrument.qty_decimals
+        _rescale(&other.bid_levels, self.price_decimals, other.price_decimals, self.qty_decimals, other.qty_decimals)
+        _rescale(&other.ask_levels, self.price_decimals, other.price_decimals, self.qty_decimals, other.qty_decimals)
+        return other
+
+    def _fields(self):
+        return (self.instrument, self.ts_event, self.ts_recv, self.is_snapshot, self.depth, self.first_id, self.last_id,
+                self.previous_id, self.bids, self.asks)
+
+    def _what(self):
+        kind = "snapshot" if self.is_snapshot else "delta"
+        return f"{kind} {self.bid_levels.size} bids {self.ask_levels.size} asks id={self.first_id}..{self.last_id}"
+
+
+cdef int _rescale(LevelVector* levels, int price_from, int price_to, int qty_from, int qty_to) except -1:
+    cdef int64_t price_by = POW10[price_to - price_from]
+    cdef int64_t qty_by = POW10[qty_to - qty_from]
+    cdef Py_ssize_t i
+    for i in range(levels.size):
+        if (not -(POW10[18] // price_by) <= levels.items[i].price <= POW10[18] // price_by
+                or levels.items[i].qty > POW10[18] // qty_by):
+            raise OverflowError(f"a level does not fit int64 at {price_to}/{qty_to} decimals")
+        levels.items[i].price *= price_by
+        levels.items[i].qty *= qty_by
+    return 0
+
+
+@cython.no_gc
+cdef class BookUpdate(Event):
+    """A LIVE book has changed: `book` has the newest state; `merged` deltas are in it that no update told of before.
+
+    `ts_event` and `ts_recv` are those of the newest message in it, `ts_event_first` is the ts_event of the oldest merged.
+    """
+
+    def __init__(self, OrderBook book not None, *, int merged=1, int64_t ts_event=0, int64_t ts_recv=0,
+                 int64_t ts_event_first=0):
+        self.begin(book.instrument, ts_event, ts_recv)
+        self.book = book
+        self.merged = merged
+        self.ts_event_first = ts_event_first or ts_event
+
+    cpdef dispatch(self, EventHandler handler):
+        handler.on_book(self)
+
+    def _fields(self):
+        return (self.instrument, self.ts_event, self.ts_recv, self.merged, self.ts_event_first)
+
+    def _what(self):
+        return f"merged={self.merged} ts_event={self.ts_event}"
+
+
+@cython.no_gc
+cdef class BookStatus(Event):
+    """The state of a book has changed from `old` to `new` (`BookState`), for `reason`."""
+
+    def __init__(self, OrderBook book not None, BookState old, BookState new, str reason, *, int64_t ts_event=0,
+                 int64_t ts_recv=0):
+        self.begin(book.instrument, ts_event, ts_recv)
+        self.book = book
+        self._old = old
+        self._new = new
+        self.reason = reason
+
+    cpdef dispatch(self, EventHandler handler):
+        handler.on_book_status(self)
+
+    @property
+    def old(self):
+        """The `BookState` before."""
+        return _BookState(self._old)
+
+    @property
+    def new(self):
+        """The `BookState` now."""
+        return _BookState(self._new)
+
+    def _fields(self):
+        return (self.instrument, self.ts_event, self.ts_recv, self._old, self._new, self.reason)
+
+    def _what(self):
+        return f"{self.old.name} -> {self.new.name}: {self.reason}"
+
+
+@cython.no_gc
+cdef class FeedStatus(Event):
+    """Something happened to a connection: `status` is a short word, `reason` a sentence; `instrument` is None.
+
+    Words: "connected", "disconnected", "silent" (nothing received for a while), "subscribed", "refused" (a subscription
+    was answered with an error), "problem" (messages of one kind cannot be decoded: told once per kind).
+    """
+
+    def __init__(self, str exchange, str status, str reason="", *, int source=0, int64_t ts_recv=0):
+        self.begin(None, 0, ts_recv)
+        self.exchange = exchange
+        self.source = source
+        self.status = status
+        self.reason = reason
+
+    cpdef dispatch(self, EventHandler handler):
+        handler.on_feed_status(self)
+
+    def _fields(self):
+        return (self.exchange, self.source, self.ts_recv, self.status, self.reason)
+
+    def _what(self):
+        return f"{self.exchange}[{self.source}] {self.status}: {self.reason}"
+
+
+cdef class EventHandler:
+    """Receives events. Every method ignores its event unless overridden; exceptions end the session.
+
+    An event may be kept after the call. `BookUpdate.book` may be read only inside the call: it goes on changing.
+    """
+
+    cpdef on_trade(self, Trade event):
+        """Every trade arrives, in order, as soon as it is decoded."""
+
+    cpdef on_quote(self, Quote event):
+        """The best bid and offer; behind a `Conflator` only the newest of a batch."""
+
+    cpdef on_book_delta(self, BookDelta event):
+        """Every book message, as the exchange sent it, whether or not the book could use it."""
+
+    cpdef on_book(self, BookUpdate event):
+        """A LIVE book has changed; behind a `Conflator` at most once per batch and instrument."""
+
+    cpdef on_book_status(self, BookStatus event):
+        """The state of a book has changed."""
+
+    cpdef on_feed_status(self, FeedStatus event):
+        """The state of a connection has changed, or it sent something that cannot be decoded."""
+
+    cpdef on_batch_end(self, int64_t ts_recv):
+        """All messages of one socket read have been dispatched."""
+
+
+cdef class Stage(EventHandler):
+    """A handler that does one thing to the events on their way to `downstream`."""
+
+    def __init__(self, EventHandler downstream not None):
+        self.downstream = downstream
+
+    cpdef on_trade(self, Trade event):
+        self.downstream.on_trade(event)
+
+    cpdef on_quote(self, Quote event):
+        self.downstream.on_quote(event)
+
+    cpdef on_book_delta(self, BookDelta event):
+        self.downstream.on_book_delta(event)
+
+    cpdef on_book(self, BookUpdate event):
+        self.downstream.on_book(event)
+
+    cpdef on_book_status(self, BookStatus event):
+        self.downstream.on_book_status(event)
+
+    cpdef on_feed_status(self, FeedStatus event):
+        self.downstream.on_feed_status(event)
+
+    cpdef on_batch_end(self, int64_t ts_recv):
+        self.downstream.on_batch_end(ts_recv)
+
+
+cdef class Fanout(EventHandler):
+    """Gives every event to each of `handlers`, in their order."""
+
+    def __init__(self, handlers):
+        self.handlers = list(handlers)
+
+    cpdef on_trade(self, Trade event):
+        cdef EventHandler handler
+        for handler in self.handlers:
+            handler.on_trade(event)
+
+    cpdef on_quote(self, Quote event):
+        cdef EventHandler handler
+        for handler in self.handlers:
+            handler.on_quote(event)
+
+    cpdef on_book_delta(self, BookDelta event):
+        cdef EventHandler handler
+        for handler in self.handlers:
+            handler.on_book_delta(event)
+
+    cpdef on_book(self, BookUpdate event):
+        cdef EventHandler handler
+        for handler in self.handlers:
+            handler.on_book(event)
+
+    cpdef on_book_status(self, BookStatus event):
+        cdef EventHandler handler
+        for handler in self.handlers:
+            handler.on_book_status(event)
+
+    cpdef on_feed_status(self, FeedStatus event):
+        cdef EventHandler handler
+        for handler in self.handlers:
+            handler.on_feed_status(event)
+
+    cpdef on_batch_end(self, int64_t ts_recv):
+        cdef EventHandler handler
+        for handler in self.handlers:
+            handler.on_batch_end(ts_recv)

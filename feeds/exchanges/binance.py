@@ -1,0 +1,345 @@
+"""Binance spot. The futures modules (`binance_futures`, `binance_delivery`) share its protocol and change what differs.
+
+https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar
+
+import msgspec
+import orjson
+from msgspec import Raw
+
+from feeds.decoder import Decoder, Fetch, Reconnect, Refused
+from feeds.errors import ConfigError, DecodeError
+from feeds.events import BookDelta, EventHandler, FeedStatus, Quote, Trade
+from feeds.exchange import ConnectionPlan, Endpoints
+from feeds.instrument import Instrument, Instruments
+from feeds.sequencing import ContiguousSequence
+from feeds.sequencing import Sequence as SequenceRule
+from feeds.subscription import Subscription
+from feeds.wire import Wire
+
+MAX_STREAMS_PER_CONNECTION = 200  # documented: 1024; the futures' older limit serves all three
+MAX_STREAMS_PER_MESSAGE = 100
+_EMPTY = Raw(b"")
+
+
+# --- wire messages --------------------------------------------------------------------------------
+
+
+class _Depth(msgspec.Struct, gc=False):
+    """Book changes, `<symbol>@depth[@100ms]`.
+
+    {"e":"depthUpdate","E":1723161255208,"s":"BTCUSDT","U":50093239189,"u":50093239202,
+     "b":[["61737.63000000","0.00000000"]],"a":[["61837.64000000","1.54698000"]]}
+    """
+
+    E: int  # publish time; spot depth has no matching-engine time
+    s: str
+    U: int  # first and last update id in this message
+    u: int
+    b: Raw
+    a: Raw
+
+
+class _PartialDepth(msgspec.Struct, gc=False):
+    """The top of the book, `<symbol>@depth5|10|20[@100ms]`, and the REST snapshot `/api/v3/depth`. No symbol, no time.
+
+    {"lastUpdateId":160,"bids":[["0.0024","10"]],"asks":[["0.0026","100"]]}
+    """
+
+    lastUpdateId: int
+    bids: Raw
+    asks: Raw
+
+
+class _BookTicker(msgspec.Struct, gc=False):
+    """Best bid and offer, `<symbol>@bookTicker`. Spot sends neither event type nor time.
+
+    {"u":50093239212,"s":"BTCUSDT","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54698000"}
+    """
+
+    u: int  # in the number space of the depth ids
+    s: str
+    b: str
+    B: str
+    a: str
+    A: str
+
+
+class _Trade(msgspec.Struct, gc=False):
+    """One fill, `<symbol>@trade`.
+
+    {"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000",
+     "T":1723161255342,"m":true,"M":true}
+    """
+
+    s: str
+    t: int
+    p: str
+    q: str
+    T: int
+    m: bool  # the buyer is the maker: the aggressor sold
+
+
+class _AggTrade(msgspec.Struct, gc=False):
+    """The fills of one taker order at one price, `<symbol>@aggTrade`.
+
+    {"e":"aggTrade","E":1633998523963,"s":"NKNUSDT","a":15683430,"p":"0.35280000","q":"58.00000000","f":19862790,
+     "l":19862790,"T":1633998523963,"m":false,"M":true}
+    """
+
+    s: str
+    a: int
+    p: str
+    q: str
+    T: int
+    m: bool
+
+
+class _Message(msgspec.Struct):
+    """Whatever arrives, looked at just closely enough to see what it is."""
+
+    stream: str = ""
+    data: Raw = _EMPTY
+    e: str = ""
+    s: str = ""
+    B: Raw = _EMPTY  # with A and without e: a bare spot bookTicker
+    A: Raw = _EMPTY
+    result: Raw = _EMPTY
+    id: int | str | None = None
+    error: Any = None  # {"code":2,"msg":"..."}: the newer shape of an error
+    code: int | None = None  # the older one
+    msg: str = ""
+
+
+DEPTH = Wire(_Depth, BookDelta, first_id="U", last_id="u", bids="b", asks="a", ts_event="E")
+SNAPSHOT = Wire(_PartialDepth, BookDelta, last_id="lastUpdateId", bids="bids", asks="asks", is_snapshot=True)
+BOOK_TICKER = Wire(_BookTicker, Quote, sequence="u", bid_price="b", bid_qty="B", ask_price="a", ask_qty="A")
+TRADE = Wire(_Trade, Trade, trade_id="t", price="p", qty="q", ts_event="T", buyer_is_maker="m")
+AGG_TRADE = Wire(_AggTrade, Trade, trade_id="a", price="p", qty="q", ts_event="T", buyer_is_maker="m")
+
+
+def partial_depths(make: Callable[[int], Wire]) -> dict[str, Wire]:
+    """Return the wires of the three partial depth streams."""
+    return {f"depth{n}": make(n) for n in (5, 10, 20)}
+
+
+_PARTIAL = partial_depths(
+    lambda n: Wire(
+        _PartialDepth, BookDelta, last_id="lastUpdateId", bids="bids", asks="asks", is_snapshot=True, depth=n
+    )
+)
+
+
+# --- decoder --------------------------------------------------------------------------------------
+
+
+class BinanceDecoder(Decoder):
+    """Decodes combined streams (`/stream`: `{"stream":NAME,"data":{...}}`), and bare ones (`/ws`) as far as they say what
+    they are: a spot partial depth has neither type nor symbol and needs its stream name."""
+
+    envelope = (b'{"stream":"', b'","data":', b"}")
+    wires: ClassVar[dict[str, Wire]] = {"depth": DEPTH, "bookTicker": BOOK_TICKER, "trade": TRADE, "aggTrade": AGG_TRADE}
+    wires |= _PARTIAL
+    # By the `e` of a bare message.
+    wires_by_event: ClassVar[dict[str, Wire]] = {"depthUpdate": DEPTH, "trade": TRADE, "aggTrade": AGG_TRADE}
+    snapshot: ClassVar[Wire] = SNAPSHOT
+    snapshot_url = "/api/v3/depth?symbol={symbol}&limit=1000"
+    _decode_message = msgspec.json.Decoder(_Message).decode
+
+    def __init__(
+        self,
+        instruments: Instruments,
+        downstream: EventHandler,
+        *,
+        exchange: str = "binance",
+        reference: bool = False,
+    ) -> None:
+        super().__init__(instruments, downstream, exchange=exchange, reference=reference)
+        self.acknowledged = 0  # subscriptions, by answers with "result":null
+
+    def decode_other(self, payload: bytes, ts_recv: int) -> None:
+        message = self._parse(payload)
+        if message.stream:
+            self._decode_stream(message, payload, ts_recv)
+        elif message.e in self.wires_by_event:
+            instrument = self._instrument(message.s, payload)
+            self.decode_as(self.wires_by_event[message.e], instrument, payload, ts_recv)
+        elif message.e == "serverShutdown":
+            self._shut_down(ts_recv)
+        elif message.error is not None or message.code is not None:
+            self._refuse(message, payload, ts_recv)
+        elif message.result:
+            self.acknowledged += 1
+        elif not message.e and message.B and message.A:
+            self.decode_as(self.wires["bookTicker"], self._instrument(message.s, payload), payload, ts_recv)
+        else:
+            expected = f"a stream, one of {sorted(self.wires_by_event)}, or an answer"
+            found = f"event '{message.e}'" if message.e else f"keys {sorted(orjson.loads(payload))}"
+            raise self._error(f"expected {expected}, found {found}", "unknown_event", payload)
+
+    def decode_reply(self, tag: str, payload: bytes, ts_recv: int) -> None:
+        self.decode_as(self.snapshot, self._instrument(tag, payload), payload, ts_recv)
+
+    def request_snapshot(self, instrument: Instrument) -> None:
+        self.request(Fetch(self.snapshot_url.format(symbol=instrument.raw_symbol), instrument.raw_symbol))
+
+    def _parse(self, payload: bytes) -> _Message:
+        try:
+            return BinanceDecoder._decode_message(payload)
+        except msgspec.ValidationError as error:
+            raise self._error(f"expected an object, found: {error}", "wrong_type", payload) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self._error(f"expected JSON, found: {error}", "not_json", payload) from None
+
+    def _decode_stream(self, message: _Message, payload: bytes, ts_recv: int) -> None:
+        symbol, _, channel = message.stream.partition("@")
+        wire = self.wires.get(channel.partition("@")[0])
+        if wire is None:
+            if b'"serverShutdown"' in message.data:
+                self._shut_down(ts_recv)
+                return
+            raise self._error(
+                f"expected a stream among {sorted(self.wires)}, found {message.stream!r}", "unknown_event", payload
+            )
+        instrument = self._instrument(symbol.upper(), payload)
+        self.add_route(message.stream, wire, instrument)
+        self.decode_as(wire, instrument, message.data, ts_recv)
+
+    def _instrument(self, raw_symbol: str, payload: bytes) -> Instrument:
+        instrument = self.instruments.find(self.exchange, raw_symbol)
+        if instrument is None:
+            raise self._error(f"expected a known symbol, found {raw_symbol!r}", "unknown_symbol", payload)
+        return instrument
+
+    def _refuse(self, message: _Message, payload: bytes, ts_recv: int) -> None:
+        error = message.error if isinstance(message.error, dict) else {"code": message.code, "msg": message.msg}
+        reason = f"request {message.id}: code {error.get('code')}: {error.get('msg')}"
+        self.request(Refused(reason))
+        self.downstream.on_feed_status(FeedStatus(self.exchange, "refused", reason, ts_recv=ts_recv))
+
+    def _shut_down(self, ts_recv: int) -> None:
+        reason = "the exchange announced that it will close this connection"
+        self.request(Reconnect(reason))
+        self.downstream.on_feed_status(FeedStatus(self.exchange, "shutdown", reason, ts_recv=ts_recv))
+
+    def _error(self, text: str, kind: str, payload: bytes) -> DecodeError:
+        return DecodeError(f"{self.exchange}: {text}", kind=kind, payload=payload)
+
+
+# --- exchange -------------------------------------------------------------------------------------
+
+
+class _Filter(msgspec.Struct):
+    filterType: str
+    tickSize: str | None = None
+    stepSize: str | None = None
+
+
+class Symbol(msgspec.Struct):
+    """One entry of `exchangeInfo`, spot or futures."""
+
+    symbol: str
+    baseAsset: str
+    quoteAsset: str
+    filters: list[_Filter]
+    contractType: str = ""  # futures: PERPETUAL, CURRENT_QUARTER, ...
+    contractSize: int | None = None  # COIN-M: USD per contract
+
+    def filter(self, kind: str) -> _Filter | None:
+        """Return the filter of this type: their order is not promised."""
+        return next((f for f in self.filters if f.filterType == kind), None)
+
+
+class ExchangeInfo(msgspec.Struct):
+    """The reply of `exchangeInfo`, as far as it is used."""
+
+    symbols: list[Symbol]
+
+
+class Binance:
+    """Binance spot."""
+
+    id = "binance"
+    endpoints = Endpoints(ws="wss://stream.binance.com:9443", rest="https://api.binance.com")
+    channels: Sequence[str] = ("book", "book_top", "quote", "trade", "agg_trade")
+    instruments_url = "/api/v3/exchangeInfo"
+    new_sequence: Callable[[], SequenceRule] = ContiguousSequence
+    decoder: type[BinanceDecoder] = BinanceDecoder
+    stream_of: ClassVar[dict[str, str]] = {
+        "book": "depth@100ms",
+        "book_top": "depth20@100ms",
+        "quote": "bookTicker",
+        "trade": "trade",
+        "agg_trade": "aggTrade",
+    }
+    path_of: ClassVar[dict[str, str]] = {}  # channel -> path, where it is not /stream
+    message_interval = 0.25  # seconds: 5 client messages per second are allowed, pongs count
+
+    def new_decoder(self, instruments: Instruments, downstream: EventHandler, *, reference: bool = False) -> Decoder:
+        return self.decoder(instruments, downstream, exchange=self.id, reference=reference)
+
+    def load_instruments(self, payload: bytes, instruments: Instruments) -> None:
+        try:
+            info = msgspec.json.decode(payload, type=ExchangeInfo)
+        except msgspec.DecodeError as error:
+            raise DecodeError(f"{self.id} exchangeInfo: {error}", kind="wrong_type", payload=payload) from None
+        for symbol in info.symbols:
+            price, lot = symbol.filter("PRICE_FILTER"), symbol.filter("LOT_SIZE")
+            kind, name = self.name(symbol)
+            instruments.add(
+                self.id,
+                symbol.symbol,
+                symbol=name,
+                kind=kind,
+                tick_size=_positive(price and price.tickSize),
+                lot_size=_positive(lot and lot.stepSize),
+                contract_size=symbol.contractSize,
+            )
+
+    def name(self, symbol: Symbol) -> tuple[str, str]:
+        """Return (kind, our symbol) of an entry of `exchangeInfo`."""
+        return "spot", f"{symbol.baseAsset}-{symbol.quoteAsset}"
+
+    def plan(self, subscriptions: Sequence[Subscription], instruments: Instruments) -> list[ConnectionPlan]:
+        streams: dict[str, list[str]] = {}  # by path
+        for subscription in subscriptions:
+            raw_symbol = instruments.resolve(self.id, subscription.symbol).raw_symbol.lower()
+            for channel in subscription.channels:
+                if channel not in self.channels:
+                    raise ConfigError(
+                        f"{self.id}: expected channels among {', '.join(self.channels)}, found {channel!r}"
+                    )
+                path = self.path_of.get(channel, "/stream")
+                stream = f"{raw_symbol}@{self.stream_of[channel]}"
+                if stream not in streams.setdefault(path, []):
+                    streams[path].append(stream)
+        return [
+            ConnectionPlan(path, _subscribe_messages(part), part, self.message_interval)
+            for path, names in streams.items()
+            for part in _parts(names, MAX_STREAMS_PER_CONNECTION)
+        ]
+
+
+def _subscribe_messages(streams: Sequence[str]) -> list[bytes]:
+    return [
+        orjson.dumps({"method": "SUBSCRIBE", "params": part, "id": number})
+        for number, part in enumerate(_parts(streams, MAX_STREAMS_PER_MESSAGE), 1)
+    ]
+
+
+def _parts(items: Sequence[str], size: int) -> Iterable[list[str]]:
+    return (list(items[at : at + size]) for at in range(0, len(items), size))
+
+
+def _positive(text: str | None) -> str | None:
+    """Return a tick or lot size, None where the exchange says 0: it has none."""
+    return text if text is not None and Decimal(text) > 0 else None
+
+
+EXCHANGE = Binance()

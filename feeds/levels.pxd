@@ -1,0 +1,52 @@
+# Price levels and decimal numbers, read from JSON text into C integers without a detour through Python or a double.
+from libc.stdint cimport int8_t, int64_t
+
+
+cdef struct PriceLevel:
+    int64_t price            # mantissas at the instrument's decimals
+    int64_t qty
+
+
+# A growable array that its holder allocates lazily and frees with levels_free.
+cdef struct LevelVector:
+    PriceLevel* items
+    Py_ssize_t size
+    Py_ssize_t capacity
+
+
+cdef enum ScanStatus:
+    SCAN_OK = 0
+    SCAN_BAD = 1             # not the JSON that was expected here
+    SCAN_OVERFLOW = 2        # a number whose mantissa does not fit int64 at the given decimals
+    SCAN_GROW = 3            # a number with more decimals than given: `Decimals.needed_*` says how many
+    SCAN_NO_MEMORY = 4
+    SCAN_TOO_MANY = 5        # more levels than MAX_LEVELS in one array
+
+
+# In: the decimals of mantissas to produce. Out: the decimals that the text needs, at least those given.
+cdef struct Decimals:
+    int price
+    int qty
+    int needed_price
+    int needed_qty
+
+
+cdef int64_t[19] POW10       # POW10[d] == 10**d
+
+cdef const char* skip_space(const char* p, const char* end) noexcept nogil
+
+# Every scan_* reads from p[0], stays below `end`, and on SCAN_OK and SCAN_GROW leaves p[0] behind what it read.
+# A number: -12.340e-5. On SCAN_GROW, needed[0] is raised to the decimals that it needs.
+cdef int scan_number(const char** p, const char* end, int decimals, int64_t* mantissa, int* needed) noexcept nogil
+# The same, quoted or bare.
+cdef int scan_number_value(const char** p, const char* end, int decimals, int64_t* mantissa, int* needed) noexcept nogil
+# An int64 without fraction or exponent.
+cdef int scan_integer(const char** p, const char* end, int64_t* value) noexcept nogil
+# [[price, qty, ...], ...]: what follows price and qty inside a level is skipped. Replaces the content of `out`.
+cdef int scan_levels(const char** p, const char* end, LevelVector* out, Decimals* decimals) noexcept nogil
+# Any JSON value. Checks nesting up to a limit and strings, not the grammar of numbers.
+cdef int skip_value(const char** p, const char* end) noexcept nogil
+
+cdef int levels_push(LevelVector* levels, int64_t price, int64_t qty) noexcept nogil
+cdef int levels_copy(LevelVector* target, const LevelVector* source) noexcept nogil
+cdef void levels_free(LevelVector* levels) noexcept nogil

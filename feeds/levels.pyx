@@ -1,0 +1,391 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Price levels and decimal numbers from JSON text, exactly: every digit that fits int64 is kept."""
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy
+
+DEFAULT_MAX_LEVELS = 1_000_000
+
+cdef Py_ssize_t MAX_LEVELS = DEFAULT_MAX_LEVELS      # of one array in one message
+cdef int MAX_NESTING = 64
+cdef int64_t[19] POW10
+cdef int _d
+POW10[0] = 1
+for _d in range(1, 19):
+    POW10[_d] = POW10[_d - 1] * 10
+
+
+cdef inline const char* skip_space(const char* p, const char* end) noexcept nogil:
+    while p < end and (p[0] == c' ' or p[0] == c'\n' or p[0] == c'\t' or p[0] == c'\r'):
+        p += 1
+    return p
+
+
+cdef inline bint is_digit(char c) noexcept nogil:
+    return <unsigned char> (c - c'0') < 10
+
+
+cdef inline int scan_number(const char** at, const char* end, int decimals, int64_t* mantissa,
+                            int* needed) noexcept nogil:
+    cdef:
+        const char* p = at[0]
+        const char* start
+        uint64_t value = 0
+        int fraction = 0
+        int status = SCAN_OK
+        bint negative = False
+    if p < end and p[0] == c'-':
+        negative = True
+        p += 1
+    start = p
+    while p < end and is_digit(p[0]):
+        value = value * 10 + (p[0] - c'0')
+        p += 1
+    if p == start:
+        return SCAN_BAD
+    if p - start + decimals > 18:                    # may not fit: `value` is not to be believed
+        return _scan_wide_number(at, end, decimals, mantissa, needed)
+    if p < end and p[0] == c'.':
+        p += 1
+        if p == end or not is_digit(p[0]):
+            return SCAN_BAD
+        while fraction < decimals and p < end and is_digit(p[0]):
+            value = value * 10 + (p[0] - c'0')
+            fraction += 1
+            p += 1
+        if fraction == decimals:                     # digits that the decimals have no room for: zeros are not news
+            start = p
+            while p < end and is_digit(p[0]):
+                if p[0] != c'0':
+                    status = SCAN_GROW
+                    if decimals + <int> (p - start) + 1 > needed[0]:
+                        needed[0] = decimals + <int> (p - start) + 1
+                p += 1
+    if p < end and (p[0] == c'e' or p[0] == c'E'):
+        return _scan_wide_number(at, end, decimals, mantissa, needed)
+    value *= POW10[decimals - fraction]
+    mantissa[0] = -<int64_t> value if negative else <int64_t> value
+    at[0] = p
+    return status
+
+
+cdef int _scan_wide_number(const char** at, const char* end, int decimals, int64_t* mantissa,
+                           int* needed) noexcept nogil:
+    """The same for any number: exponents, and mantissas near the edge of int64. Every step is checked."""
+    cdef:
+        const char* p = at[0]
+        const char* start
+        uint64_t value = 0                           # significant digits, without trailing zeros
+        int pending_zeros = 0
+        int64_t point = 0                            # value * 10**point is the number
+        int64_t exponent = 0
+        bint negative = False
+        bint exponent_negative = False
+        bint after_point = False
+    if p < end and p[0] == c'-':
+        negative = True
+        p += 1
+    start = p
+    while p < end:
+        if p[0] == c'.' and not after_point and p > start:
+            after_point = True
+            p += 1
+            if p == end or not is_digit(p[0]):
+                return SCAN_BAD
+            continue
+        if not is_digit(p[0]):
+            break
+        if p[0] == c'0':
+            pending_zeros += 1
+        else:
+            if value:
+                while pending_zeros:
+                    if value > <uint64_t> INT64_MAX // 10:
+                        return SCAN_OVERFLOW
+                    value *= 10
+                    pending_zeros -= 1
+            pending_zeros = 0
+            if value > (<uint64_t> INT64_MAX - (p[0] - c'0')) // 10:
+                return SCAN_OVERFLOW
+            value = value * 10 + (p[0] - c'0')
+        if after_point:
+            point -= 1
+        p += 1
+    if p == start:
+        return SCAN_BAD
+    if p < end and (p[0] == c'e' or p[0] == c'E'):
+        p += 1
+        if p < end and (p[0] == c'-' or p[0] == c'+'):
+            exponent_negative = p[0] == c'-'
+            p += 1
+        if p == end or not is_digit(p[0]):
+            return SCAN_BAD
+        while p < end and is_digit(p[0]):
+            if exponent < 100_000:
+                exponent = exponent * 10 + (p[0] - c'0')
+            p += 1
+        point += -exponent if exponent_negative else exponent
+    at[0] = p
+    if value == 0:
+        mantissa[0] = 0
+        return SCAN_OK
+    point += pending_zeros                           # trailing zeros were not multiplied in
+    if point < -decimals:
+        if point < -18:
+            return SCAN_OVERFLOW
+        if -point > needed[0]:
+            needed[0] = <int> -point
+        mantissa[0] = 0
+        return SCAN_GROW
+    point += decimals
+    if point > 18:
+        return SCAN_OVERFLOW
+    while point:
+        if value > <uint64_t> INT64_MAX // 10:
+            return SCAN_OVERFLOW
+        value *= 10
+        point -= 1
+    mantissa[0] = -<int64_t> value if negative else <int64_t> value
+    return SCAN_OK
+
+
+cdef inline int scan_number_value(const char** at, const char* end, int decimals, int64_t* mantissa,
+                                  int* needed) noexcept nogil:
+    cdef int status
+    if at[0] < end and at[0][0] == c'"':
+        at[0] += 1
+        status = scan_number(at, end, decimals, mantissa, needed)
+        if status != SCAN_OK and status != SCAN_GROW:
+            return status
+        if at[0] == end or at[0][0] != c'"':
+            return SCAN_BAD
+        at[0] += 1
+        return status
+    return scan_number(at, end, decimals, mantissa, needed)
+
+
+cdef inline int scan_integer(const char** at, const char* end, int64_t* value) noexcept nogil:
+    cdef:
+        const char* p = at[0]
+        const char* start
+        int64_t result = 0
+        bint negative = False
+    if p < end and p[0] == c'-':
+        negative = True
+        p += 1
+    start = p
+    while p < end and is_digit(p[0]):
+        if p - start >= 18 and result > (INT64_MAX - (p[0] - c'0')) // 10:
+            return SCAN_OVERFLOW
+        result = result * 10 + (p[0] - c'0')
+        p += 1
+    if p == start or (p < end and (p[0] == c'.' or p[0] == c'e' or p[0] == c'E')):
+        return SCAN_BAD
+    value[0] = -result if negative else result
+    at[0] = p
+    return SCAN_OK
+
+
+cdef int scan_levels(const char** at, const char* end, LevelVector* out, Decimals* decimals) noexcept nogil:
+    cdef:
+        const char* p = at[0]
+        int64_t price = 0
+        int64_t qty = 0
+        int status
+        int worst = SCAN_OK
+    out.size = 0
+    if p == end or p[0] != c'[':
+        return SCAN_BAD
+    p = skip_space(p + 1, end)
+    if p < end and p[0] == c']':
+        at[0] = p + 1
+        return SCAN_OK
+    while True:
+        if p == end or p[0] != c'[':
+            return SCAN_BAD
+        p = skip_space(p + 1, end)
+        status = scan_number_value(&p, end, decimals.price, &price, &decimals.needed_price)
+        if status == SCAN_GROW:
+            worst = SCAN_GROW
+        elif status != SCAN_OK:
+            return status
+        p = skip_space(p, end)
+        if p == end or p[0] != c',':
+            return SCAN_BAD
+        p = skip_space(p + 1, end)
+        status = scan_number_value(&p, end, decimals.qty, &qty, &decimals.needed_qty)
+        if status == SCAN_GROW:
+            worst = SCAN_GROW
+        elif status != SCAN_OK:
+            return status
+        p = skip_space(p, end)
+        while p < end and p[0] == c',':              # order counts and the like
+            p = skip_space(p + 1, end)
+            status = skip_value(&p, end)
+            if status != SCAN_OK:
+                return status
+            p = skip_space(p, end)
+        if p == end or p[0] != c']':
+            return SCAN_BAD
+        status = levels_push(out, price, qty)
+        if status != SCAN_OK:
+            return status
+        p = skip_space(p + 1, end)
+        if p < end and p[0] == c',':
+            p = skip_space(p + 1, end)
+            continue
+        if p == end or p[0] != c']':
+            return SCAN_BAD
+        at[0] = p + 1
+        return worst
+
+
+cdef inline const char* _after_string(const char* p, const char* end) noexcept nogil:
+    """`p` is behind the opening quote; returns what is behind the closing one, NULL where there is none."""
+    while p < end:
+        if p[0] == c'"':
+            return p + 1
+        p += 2 if p[0] == c'\\' else 1
+    return NULL
+
+
+cdef int skip_value(const char** at, const char* end) noexcept nogil:
+    cdef:
+        const char* p = at[0]
+        int depth = 0
+    while p < end:
+        if p[0] == c'"':
+            p = _after_string(p + 1, end)
+            if p == NULL:
+                return SCAN_BAD
+        elif p[0] == c'{' or p[0] == c'[':
+            depth += 1
+            if depth > MAX_NESTING:
+                return SCAN_BAD
+            p += 1
+            continue
+        elif p[0] == c'}' or p[0] == c']':
+            depth -= 1
+            p += 1
+        elif p[0] == c',' or p[0] == c':' or p[0] == c' ' or p[0] == c'\n' or p[0] == c'\t' or p[0] == c'\r':
+            if depth == 0:
+                return SCAN_BAD
+            p += 1
+            continue
+        else:
+            while p < end and (is_digit(p[0]) or p[0] == c'-' or p[0] == c'+' or p[0] == c'.' or
+                               <unsigned char> ((p[0] | 0x20) - c'a') < 26):
+                p += 1
+            if p == at[0]:
+                return SCAN_BAD
+        if depth < 0:
+            return SCAN_BAD
+        if depth == 0:
+            at[0] = p
+            return SCAN_OK
+    return SCAN_BAD
+
+
+cdef int _grow(LevelVector* levels, Py_ssize_t at_least) noexcept nogil:
+    cdef Py_ssize_t capacity = levels.capacity * 2 if levels.capacity else 64
+    cdef PriceLevel* items
+    if at_least > MAX_LEVELS:
+        return SCAN_TOO_MANY
+    if capacity < at_least:
+        capacity = at_least
+    items = <PriceLevel*> realloc(levels.items, capacity * sizeof(PriceLevel))
+    if items == NULL:
+        return SCAN_NO_MEMORY
+    levels.items = items
+    levels.capacity = capacity
+    return SCAN_OK
+
+
+cdef inline int levels_push(LevelVector* levels, int64_t price, int64_t qty) noexcept nogil:
+    cdef int status
+    if levels.size == levels.capacity:
+        status = _grow(levels, levels.size + 1)
+        if status != SCAN_OK:
+            return status
+    levels.items[levels.size].price = price
+    levels.items[levels.size].qty = qty
+    levels.size += 1
+    return SCAN_OK
+
+
+cdef int levels_copy(LevelVector* target, const LevelVector* source) noexcept nogil:
+    cdef int status
+    if target.capacity < source.size:
+        status = _grow(target, source.size)
+        if status != SCAN_OK:
+            return status
+    if source.size:
+        memcpy(target.items, source.items, source.size * sizeof(PriceLevel))
+    target.size = source.size
+    return SCAN_OK
+
+
+cdef void levels_free(LevelVector* levels) noexcept nogil:
+    free(levels.items)
+    levels.items = NULL
+    levels.size = levels.capacity = 0
+
+
+_STATUS_NAMES = {
+    SCAN_BAD: "not a JSON number or level array",
+    SCAN_OVERFLOW: "a number beyond int64 at these decimals",
+    SCAN_NO_MEMORY: "out of memory",
+    SCAN_TOO_MANY: "too many levels",
+}
+
+
+def parse_number(bytes text, int decimals):
+    """Return (mantissa, needed decimals) of `text`, quoted or bare: ('1.50', 1) -> (15, 1).
+
+    Where more decimals are needed than given, the mantissa is meaningless and the caller asks again. ValueError for
+    anything that is not one whole number or does not fit.
+    """
+    cdef:
+        const char* start = text
+        const char* p = start
+        const char* end = start + len(text)
+        int64_t mantissa = 0
+        int needed = decimals
+        int status
+    if not 0 <= decimals <= 18:
+        raise ValueError(f"expected 0 to 18 decimals, found {decimals}")
+    status = scan_number_value(&p, end, decimals, &mantissa, &needed)
+    if status == SCAN_OK or status == SCAN_GROW:
+        if p == end:
+            return mantissa, needed
+        status = SCAN_BAD
+    raise ValueError(f"{_STATUS_NAMES[status]}: {text[:80]!r}")
+
+
+def parse_levels(bytes text, int price_decimals, int qty_decimals):
+    """Return ([(price mantissa, qty mantissa), ...], needed price decimals, needed qty decimals) of a JSON level array.
+
+    A test's and a tool's view of what decoders do in C. ValueError as in `parse_number`.
+    """
+    cdef:
+        const char* start = text
+        const char* p = start
+        const char* end = start + len(text)
+        LevelVector levels
+        Decimals decimals
+        int status
+        Py_ssize_t i
+    levels.items = NULL
+    levels.size = levels.capacity = 0
+    decimals.price = decimals.needed_price = price_decimals
+    decimals.qty = decimals.needed_qty = qty_decimals
+    try:
+        status = scan_levels(&p, end, &levels, &decimals)
+        if status == SCAN_OK or status == SCAN_GROW:
+            if p == end:
+                return ([(levels.items[i].price, levels.items[i].qty) for i in range(levels.size)],
+                        decimals.needed_price, decimals.needed_qty)
+            status = SCAN_BAD
+        raise ValueError(f"{_STATUS_NAMES[status]}: {text[:80]!r}")
+    finally:
+        levels_free(&levels)

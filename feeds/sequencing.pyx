@@ -1,0 +1,89 @@
+# cython: language_level=3
+"""Sequencing rules, as types named after the rule. `BookBuilder` has one object per book."""
+
+__all__ = ["ContiguousSequence", "LinkedSequence", "Sequence", "Verdict"]
+
+
+cdef class Sequence:
+    """No rule at all: every delta is the next one. The base of the others."""
+
+    def __init__(self):
+        self.last_id = -1
+
+    cdef int join(self, BookDelta snapshot) except -1:
+        self.last_id = snapshot.last_id
+        self.awaiting_first = True
+        return 0
+
+    cdef bint is_late(self, BookDelta snapshot) noexcept:
+        return False
+
+    cdef Verdict check(self, BookDelta delta) noexcept:
+        self.last_id = delta.last_id
+        self.awaiting_first = False
+        return APPLY
+
+    def joined(self, BookDelta snapshot not None):
+        """Start from `snapshot`: for tests and for tools that keep their own books."""
+        self.join(snapshot)
+
+    def judge(self, BookDelta delta not None):
+        """Return the `Verdict` on `delta` and, where it is APPLY, move on to it."""
+        return Verdict(self.check(delta))
+
+
+cdef class ContiguousSequence(Sequence):
+    """Update ids without holes: each delta covers `first_id..last_id` and starts where the one before ended.
+
+    Binance spot (`U`, `u`, and `lastUpdateId` = L of the snapshot):
+
+    1. Deltas with u <= L are dropped.
+    2. The first applied one must satisfy U <= L + 1 <= u; otherwise the snapshot is too old.
+    3. Every further one must satisfy U == u of the one before + 1; otherwise a message was missed.
+    4. One whose u is not above the last applied u is old and ignored.
+    5. L = -1 (a symbol without trades yet): any first delta joins.
+    """
+
+    cdef bint is_late(self, BookDelta snapshot) noexcept:
+        return snapshot.last_id < self.last_id
+
+    cdef Verdict check(self, BookDelta delta) noexcept:
+        if self.awaiting_first:
+            if self.last_id >= 0:
+                if delta.last_id <= self.last_id:                # step 1
+                    return OLD
+                if delta.first_id > self.last_id + 1:            # step 2
+                    return MISSED
+            self.awaiting_first = False
+        elif delta.first_id != self.last_id + 1:                 # steps 3 and 4
+            return OLD if delta.last_id <= self.last_id else MISSED
+        self.last_id = delta.last_id
+        return APPLY
+
+
+cdef class LinkedSequence(Sequence):
+    """Update ids with holes, where each delta names the one before it: `previous_id`.
+
+    Binance USD-M and COIN-M futures (`U`, `u`, `pu`, and `lastUpdateId` = L of the snapshot):
+
+    1. Deltas with u < L are dropped.
+    2. The first applied one must satisfy U <= L <= u, or pu == L (it continues the snapshot exactly); otherwise the
+       snapshot is too old.
+    3. Every further one must satisfy pu == u of the one before; otherwise a message was missed.
+    4. One whose u is not above the last applied u was sent twice and is ignored.
+    """
+
+    cdef bint is_late(self, BookDelta snapshot) noexcept:
+        return snapshot.last_id < self.last_id
+
+    cdef Verdict check(self, BookDelta delta) noexcept:
+        if self.awaiting_first:
+            if delta.last_id < self.last_id:                     # step 1
+                return OLD
+            if delta.first_id > self.last_id and delta.previous_id != self.last_id:      # step 2
+                return MISSED
+            self.awaiting_first = False
+        elif delta.previous_id != self.last_id:                  # steps 3 and 4
+            return OLD if delta.last_id <= self.last_id else MISSED
+        self.last_id = delta.last_id
+        return APPLY

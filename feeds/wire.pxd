@@ -1,0 +1,85 @@
+# One wire message, declared once as a msgspec Struct, decoded by two engines that must agree:
+#   read   the reference: msgspec decodes the struct, which gives the clear errors
+#   scan   the hot one: reads the bytes in one pass, any key order, unknown fields skipped, no Python object made; what it
+#          does not expect it refuses, and the caller asks the reference
+from libc.stdint cimport int64_t, uint32_t
+
+from feeds.levels cimport Decimals, LevelVector
+
+
+# What a field of a message means to the event.
+cdef enum Role:
+    TS_EVENT
+    TS_PUBLISH           # stands in where TS_EVENT is not sent
+    SEQUENCE
+    TRADE_ID
+    FIRST_ID
+    LAST_ID
+    PREVIOUS_ID
+    BUYER_IS_MAKER
+    ONLY                 # 1 where the field has the text that the declaration asks for
+    PRICE
+    BID_PRICE
+    ASK_PRICE
+    QTY
+    BID_QTY
+    ASK_QTY
+    BIDS
+    ASKS
+    ROLE_COUNT
+
+
+cdef enum EventKind:
+    TRADE
+    QUOTE
+    BOOK_DELTA
+
+
+cdef enum FieldType:
+    FIELD_INTEGER
+    FIELD_BOOL
+    FIELD_TEXT
+    FIELD_PRICE
+    FIELD_QTY
+    FIELD_LEVELS
+
+
+# What was read. The caller points bids and asks to the vectors to fill and sets the decimals.
+cdef struct Values:
+    int64_t of[17]       # by role
+    uint32_t present     # bit per role
+    Decimals decimals
+    LevelVector* bids
+    LevelVector* asks
+
+
+cdef struct Field:
+    char key[24]
+    Py_ssize_t key_size
+    Role role
+    FieldType type
+
+
+cdef class Wire:
+    cdef:
+        readonly object struct
+        readonly EventKind kind
+        readonly bint is_snapshot
+        readonly int depth
+        readonly str name
+        Field fields[16]
+        int field_count
+        uint32_t required            # bit per role
+        bytes only_text
+        const char* only_data
+        Py_ssize_t only_size
+        list _attributes             # by field: attribute name of the struct
+        object _decode
+
+    # SCAN_OK or SCAN_GROW with at[0] behind the object; anything else means that the reference is to be asked.
+    cdef int scan(self, const char** at, const char* end, Values* out) noexcept nogil
+    # The same from any bytes-like `data`, by msgspec; DecodeError says what is wrong.
+    cdef int read(self, object data, Values* out) except -1
+
+    cdef int _scan_field(self, Field* field, const char** at, const char* end, Values* out) noexcept nogil
+    cdef int _read_text(self, Field* field, object value, Values* out) except -1
