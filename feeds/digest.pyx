@@ -36,7 +36,7 @@ cdef class CallbackDigest(Stage):
     cdef inline int _begin(self, int kind, Event event) except -1:
         self.callbacks += 1
         self._mix(kind)
-        self._mix(event.instrument.index if event.instrument is not None else -1)
+        self._mix(event.instrument.fingerprint if event.instrument is not None else -1)
         self._mix(event.ts_event)
         self._mix(event.ts_recv)
         self._mix(event.price_decimals * 256 + event.qty_decimals)

@@ -1,7 +1,7 @@
 """What can go wrong in `feeds`, as one small tree.
 
 Market conditions (a gap, a disconnect, a stale book) are events, not exceptions. These are broken promises: of the
-caller, of an exchange, of a file.
+caller or of an exchange; those of a file are in `feeds.recording.errors`.
 """
 
 __all__ = [
@@ -9,7 +9,6 @@ __all__ = [
     "DecodeError",
     "FeedsError",
     "FetchError",
-    "RecordingError",
     "SubscriptionRefused",
     "UnknownExchange",
     "UnknownSymbol",
@@ -46,10 +45,6 @@ class SubscriptionRefused(FeedsError):
 
 class FetchError(FeedsError):
     """A REST request failed for good: it was refused, or every retry failed."""
-
-
-class RecordingError(FeedsError):
-    """A recording cannot be read or written."""
 
 
 class DecodeError(FeedsError):

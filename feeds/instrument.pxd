@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
 
 cdef class Instrument:
@@ -10,6 +10,8 @@ cdef class Instrument:
         readonly str kind
         # Dense, from 0, unique inside its `Instruments`: the row of every per-instrument table.
         readonly int index
+        # The same in every session: a CRC of exchange and raw symbol.
+        readonly uint32_t fingerprint
         # A mantissa m at d decimals means m / 10**d. They only ever grow, and only while a message is decoded.
         readonly int price_decimals
         readonly int qty_decimals
@@ -30,7 +32,7 @@ cdef class Instruments:
         list _all                    # by index
         dict _by_raw                 # (exchange, raw_symbol) -> Instrument
         dict _by_symbol              # (exchange, symbol) -> Instrument
-        readonly bint infer          # make an instrument for a symbol that no metadata names
+        public bint infer            # make an instrument for a symbol that no metadata names
         readonly int max_size
 
     # None where the exchange has no such raw symbol and `infer` is off.

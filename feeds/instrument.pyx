@@ -1,10 +1,10 @@
 # cython: language_level=3
 """Instruments: what is traded, where, and in which decimals its numbers are written."""
+import difflib
+import zlib
 from decimal import Decimal
 
 from feeds.errors import ConfigError, UnknownSymbol
-
-import difflib
 
 __all__ = ["Instrument", "Instruments"]
 
@@ -32,6 +32,7 @@ cdef class Instrument:
         self.symbol = symbol
         self.kind = kind
         self.index = index
+        self.fingerprint = zlib.crc32(f"{exchange} {raw_symbol}".encode())
         self.tick_size = None if tick_size is None else Decimal(tick_size)
         self.lot_size = None if lot_size is None else Decimal(lot_size)
         self.contract_size = None if contract_size is None else Decimal(contract_size)

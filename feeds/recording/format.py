@@ -1,0 +1,115 @@
+"""Layout of version 1 of our recording format: the file header and the block header.
+
+docs/recording-format.md is the specification, and explains the choices. The records inside a block are encoded and
+decoded where that happens per message: `record.pxd`, `writer.pyx`, `reader.pyx`.
+"""
+
+import struct
+import zlib
+from typing import Final, NamedTuple
+
+__all__ = [
+    "BLOCK_END",
+    "BLOCK_HEADER_SIZE",
+    "BLOCK_INDEX",
+    "BLOCK_MAGIC",
+    "BLOCK_MESSAGES",
+    "COMPRESSION_NONE",
+    "COMPRESSION_ZSTD",
+    "FILE_HEADER_SIZE",
+    "FILE_MAGIC",
+    "MAX_BLOCK_SIZE",
+    "MAX_METADATA_SIZE",
+    "SESSION_SIZE",
+    "VERSION",
+    "BlockHeader",
+    "FileHeader",
+    "pack_block_header",
+    "pack_file_header",
+    "unpack_block_header",
+    "unpack_file_header",
+]
+
+VERSION: Final = 1
+
+# As in PNG: a byte that is not ASCII, the name, and a line end that a transfer in text mode would change.
+FILE_MAGIC: Final = b"\x89FEEDS\r\n"
+BLOCK_MAGIC: Final = b"\xf5BLK"
+SESSION_SIZE: Final = 8
+
+BLOCK_MESSAGES: Final = 1
+BLOCK_INDEX: Final = 2  # reserved: readers of version 1 step over it, as over every type they do not know
+BLOCK_END: Final = 3
+
+COMPRESSION_NONE: Final = 0
+COMPRESSION_ZSTD: Final = 1
+
+MAX_METADATA_SIZE: Final = 1 << 20
+MAX_BLOCK_SIZE: Final = 64 << 20  # raw bytes; a writer keeps to it, a reader may be told to accept less
+
+_FILE_HEADER: Final = struct.Struct("<8sHHI8sI")
+_BLOCK_HEADER: Final = struct.Struct("<4s8sIHHIIIqqI")
+_CHECKSUM: Final = struct.Struct("<I")
+
+FILE_HEADER_SIZE: Final = _FILE_HEADER.size + _CHECKSUM.size
+BLOCK_HEADER_SIZE: Final = _BLOCK_HEADER.size + _CHECKSUM.size
+
+
+class FileHeader(NamedTuple):
+    """The first 32 bytes of a file, less magic and checksum. They mean the same in every version to come."""
+
+    version: int
+    metadata_size: int
+    session: bytes
+    metadata_checksum: int
+
+
+class BlockHeader(NamedTuple):
+    """The 56 bytes before the content of a block, less magic and checksum."""
+
+    session: bytes
+    """The file's own random id: a block of another file, or one left over on a reused disk, does not have it."""
+    sequence: int
+    """Number of the block in its file, from 0."""
+    type: int
+    compression: int
+    stored_size: int
+    """Bytes that follow the header."""
+    raw_size: int
+    """Bytes when decompressed; never less than `stored_size`."""
+    count: int
+    """Messages inside."""
+    first_ts_recv: int
+    """The earliest known ts_recv inside, in ns; 0 when all are unknown."""
+    last_ts_recv: int
+    """The latest."""
+    checksum: int
+    """CRC-32 of the stored bytes."""
+
+
+def pack_file_header(header: FileHeader) -> bytes:
+    packed = _FILE_HEADER.pack(
+        FILE_MAGIC, header.version, 0, header.metadata_size, header.session, header.metadata_checksum
+    )
+    return packed + _CHECKSUM.pack(zlib.crc32(packed))
+
+
+def unpack_file_header(data: bytes) -> FileHeader | None:
+    """Return the header that `data` (32 bytes) is, or None if its checksum says that it is damaged."""
+    if zlib.crc32(data[: _FILE_HEADER.size]) != _CHECKSUM.unpack_from(data, _FILE_HEADER.size)[0]:
+        return None
+    _, version, _, metadata_size, session, metadata_checksum = _FILE_HEADER.unpack_from(data)
+    return FileHeader(version, metadata_size, session, metadata_checksum)
+
+
+def pack_block_header(header: BlockHeader) -> bytes:
+    packed = _BLOCK_HEADER.pack(BLOCK_MAGIC, *header)
+    return packed + _CHECKSUM.pack(zlib.crc32(packed))
+
+
+def unpack_block_header(data: bytes) -> BlockHeader | None:
+    """Return the header that `data` (56 bytes) is, or None if it is none or a damaged one."""
+    magic, *fields = _BLOCK_HEADER.unpack_from(data)
+    if magic != BLOCK_MAGIC or zlib.crc32(data[: _BLOCK_HEADER.size]) != _CHECKSUM.unpack_from(data, _BLOCK_HEADER.size)[0]:
+        return None
+    return BlockHeader(*fields)

@@ -1,0 +1,83 @@
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from feeds.recording.message cimport RawMessage
+
+
+# A cursor over recorded messages: what every reader of a recording implements, and all that a replay needs.
+#
+#     while source.advance():
+#         use(source.ts_recv, source.payload, source.size)
+#
+# In Python it is an iterator over RawMessage. Not safe for use by two threads at once.
+cdef class RawSource:
+    cdef:
+        # The current message, after advance() returned True. `payload` points into the reader's buffer and dies at the
+        # next advance() or close(); `tag` is b"" for most, UTF-8 by promise of the writer only.
+        int64_t ts_recv             # ns since the epoch; 0 = unknown
+        int source                  # number of the connection; 0 = the recording itself
+        int flags                   # kind and bits, see message.pxd
+        const char* payload
+        Py_ssize_t size
+        bytes tag
+
+        readonly str path
+        readonly dict metadata      # what the file says of itself; {} where the format says nothing
+        readonly dict sources       # number -> what its declaration said, as far as it has been read
+        # What could not be read. The list keeps the first `max_damages`, the count counts all.
+        readonly list damages
+        readonly Py_ssize_t damage_count
+        readonly Py_ssize_t max_damages
+        readonly bint strict        # raise RecordingDamaged instead
+        # For a progress display: the position in the file, and its size when it was opened. Bytes on disk, compressed.
+        readonly int64_t bytes_read
+        readonly int64_t total_bytes
+
+        Py_ssize_t declared_size    # bytes of JSON behind `sources`, which a file must not make grow without end
+        dict _declared_sizes        # number -> its part of them
+        bytes _tag_seen             # of `_tag_text`: tags repeat
+        str _tag_text
+        object _file
+        bint _owns_file
+
+    # Moves to the next message; False at the end, and ever after.
+    cdef bint advance(self) except -1
+    # A copy of the current message, which stays valid.
+    cpdef RawMessage message(self)
+    cpdef close(self)
+
+    # For implementations.
+    # Sets `path`, `total_bytes` and `_file`, which read(), seek() and readinto() then work on.
+    cdef int _open(self, path) except -1
+    # Notes the damage, or raises RecordingDamaged when strict.
+    cdef int _report(self, damage) except -1
+    # Enters the current message, a KIND_SOURCE, into `sources`; reports it if it is no JSON object.
+    cdef int _declare(self, int64_t offset) except -1
+
+
+# Reader of our own format (docs/recording-format.md). Holds one block in memory, stored and raw.
+cdef class RecordingReader(RawSource):
+    cdef:
+        readonly int version
+        # True once the end mark has been read: the recording was closed, not cut off or still being written.
+        readonly bint complete
+        readonly Py_ssize_t max_block_size
+
+        # The current block. Bytes in [position, end) of `raw` are messages not yet read.
+        bytearray raw
+        bytearray stored            # as it stands in the file
+        const uint8_t* position
+        const uint8_t* end
+        uint64_t previous_ts        # ts_recv of the message before, modulo 2**64
+        Py_ssize_t remaining        # messages that the block's header still promises
+        int64_t block_offset
+
+        int64_t offset              # in the file, of the next block
+        bytes session               # None while the file header is damaged and no block has been found
+        int64_t sequence            # expected of the next block
+        bint after_damage           # blocks missing just here have been reported
+        int64_t rescan_budget       # bytes of damaged blocks that may still be searched for a block inside
+        object decompressor
+
+    cdef bint _next_block(self) except -1
+    cdef int _end_block(self) except -1
+    cdef int _skip_damaged_record(self) except -1

@@ -1,0 +1,442 @@
+# cython: language_level=3
+"""Reading recordings: the cursor that every reader is, and the reader of our own format."""
+import io
+import os
+import zlib
+
+import orjson
+import zstandard
+
+cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp
+
+from feeds.recording.message cimport KIND_MASK, KIND_SOURCE, RawMessage, make_message
+from feeds.recording.record cimport MAX_SOURCE, MAX_TAG_SIZE, get_varint, unzigzag
+
+from feeds.recording.errors import Damage, NotARecording, RecordingDamaged, UnsupportedVersion
+from feeds.recording.format import (
+    BLOCK_END,
+    BLOCK_HEADER_SIZE,
+    BLOCK_MAGIC,
+    BLOCK_MESSAGES,
+    COMPRESSION_NONE,
+    COMPRESSION_ZSTD,
+    FILE_HEADER_SIZE,
+    FILE_MAGIC,
+    MAX_BLOCK_SIZE,
+    MAX_METADATA_SIZE,
+    VERSION,
+    unpack_block_header,
+    unpack_file_header,
+)
+
+__all__ = ["RawSource", "RecordingReader"]
+
+cdef Py_ssize_t MAX_DECLARED_SIZE = 64 << 20
+cdef Py_ssize_t SCAN_SIZE = 1 << 20
+cdef uint64_t MAX_FLAGS = 0x7fffffff
+
+
+cdef class RawSource:
+    """A cursor over recorded messages; in Python an iterator over `RawMessage`, and a context manager."""
+
+    def __cinit__(self):
+        self.tag = b""
+        self._tag_seen = b""
+        self._tag_text = ""
+        self.path = ""
+        self.metadata = {}
+        self.sources = {}
+        self._declared_sizes = {}
+        self.damages = []
+        self.max_damages = 1000
+
+    cdef bint advance(self) except -1:
+        raise NotImplementedError(f"{type(self).__name__}.advance")
+
+    cpdef RawMessage message(self):
+        if self.payload == NULL:
+            raise ValueError("there is no current message: the source has not been advanced, or is at its end")
+        if self.tag is not self._tag_seen:
+            # A tag that is not UTF-8 comes back to the same bytes when it is written again.
+            self._tag_text = self.tag.decode("utf-8", "surrogateescape")
+            self._tag_seen = self.tag
+        return make_message(
+            self.ts_recv, self.source, self.flags, self._tag_text, PyBytes_FromStringAndSize(self.payload, self.size)
+        )
+
+    cpdef close(self):
+        self.payload = NULL
+        file, self._file = self._file, None
+        if file is not None and self._owns_file:
+            file.close()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if not self.advance():
+            raise StopIteration
+        return self.message()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+    cdef int _open(self, path) except -1:
+        if hasattr(path, "read"):
+            self.path = str(getattr(path, "name", repr(path)))
+            self._file = path
+            self.total_bytes = path.seek(0, os.SEEK_END)
+            path.seek(0)
+        else:
+            self.path = os.fspath(path)
+            self._file = io.FileIO(path)
+            self._owns_file = True
+            self.total_bytes = os.fstat(self._file.fileno()).st_size
+        return 0
+
+    cdef int _report(self, damage) except -1:
+        self.damage_count += 1
+        if self.strict:
+            raise RecordingDamaged(self.path, damage)
+        if self.damage_count <= self.max_damages:
+            self.damages.append(damage)
+        return 0
+
+    cdef int _declare(self, int64_t offset) except -1:
+        cdef bytes payload = PyBytes_FromStringAndSize(self.payload, self.size)
+        try:
+            declared = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            declared = None
+        if not isinstance(declared, dict):
+            self._report(Damage(offset, "source declaration", "a JSON object", repr(payload[:40]), 0))
+            return 0
+        size = self.declared_size - self._declared_sizes.get(self.source, 0) + self.size
+        if size > MAX_DECLARED_SIZE:
+            self._report(Damage(offset, "source declarations", f"at most {MAX_DECLARED_SIZE} bytes", f"{size}", 0))
+            return 0
+        self.declared_size = size
+        self._declared_sizes[self.source] = self.size
+        self.sources[self.source] = declared
+        return 0
+
+
+cdef class RecordingReader(RawSource):
+    """Read a recording in our own format."""
+
+    def __init__(
+        self, path, *, bint strict=False, Py_ssize_t max_block_size=MAX_BLOCK_SIZE, Py_ssize_t max_damages=1000
+    ):
+        if not 0 < max_block_size <= MAX_BLOCK_SIZE:
+            raise ValueError(f"max_block_size: expected 1 to {MAX_BLOCK_SIZE}, found {max_block_size}")
+        self.strict = strict
+        self.max_block_size = max_block_size
+        self.max_damages = max_damages
+        self.raw = bytearray()
+        self.stored = bytearray()
+        # A frame that needs more memory than the largest block is refused. Windows are powers of two from 1 KiB.
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=max(1024, 1 << (max_block_size - 1).bit_length()))
+        self._open(path)
+        self.rescan_budget = self.total_bytes + MAX_BLOCK_SIZE
+        try:
+            self._read_file_header()
+        except BaseException:
+            self.close()
+            raise
+
+    cdef bint advance(self) except -1:
+        cdef uint64_t ts, source, flags, tag_size, extension_size, payload_size
+        cdef uint64_t left
+        cdef const uint8_t* p = self.position
+        cdef const uint8_t* end
+        self.payload = NULL
+        while True:
+            if p == self.end:
+                if not self._next_block():
+                    return False
+                p = self.position
+                continue
+            end = self.end
+            p = get_varint(p, end, &ts)
+            if p != NULL:
+                p = get_varint(p, end, &source)
+            if p != NULL:
+                p = get_varint(p, end, &flags)
+            if p != NULL:
+                p = get_varint(p, end, &tag_size)
+            if p != NULL:
+                p = get_varint(p, end, &extension_size)
+            if p != NULL:
+                p = get_varint(p, end, &payload_size)
+            if p != NULL:
+                left = <uint64_t> (end - p)
+                # Compared one by one: their sum could wrap.
+                if (
+                    source <= MAX_SOURCE and flags <= MAX_FLAGS and tag_size <= MAX_TAG_SIZE and self.remaining > 0
+                    and tag_size <= left and extension_size <= left - tag_size
+                    and payload_size <= left - tag_size - extension_size
+                ):
+                    break
+            self._skip_damaged_record()
+            p = self.position
+
+        self.previous_ts += unzigzag(ts)
+        self.ts_recv = <int64_t> self.previous_ts
+        self.source = <int> source
+        self.flags = <int> flags
+        if <uint64_t> PyBytes_GET_SIZE(self.tag) != tag_size or memcmp(PyBytes_AS_STRING(self.tag), p, tag_size) != 0:
+            self.tag = PyBytes_FromStringAndSize(<const char*> p, <Py_ssize_t> tag_size)
+        p += tag_size + extension_size
+        self.payload = <const char*> p
+        self.size = <Py_ssize_t> payload_size
+        self.position = p + payload_size
+        self.remaining -= 1
+        if flags & KIND_MASK == KIND_SOURCE:
+            self._declare(self.block_offset)
+        return True
+
+    cpdef close(self):
+        self.position = self.end = NULL
+        self.remaining = 0
+        RawSource.close(self)
+
+    cdef int _skip_damaged_record(self) except -1:
+        """The checksum was right and the content is not: a wrong writer, or a malicious one. Leave the block."""
+        cdef Py_ssize_t lost = self.end - self.position
+        cdef Py_ssize_t remaining = self.remaining
+        self.position = self.end
+        self.remaining = 0
+        self._report(Damage(
+            self.block_offset, "record", f"{remaining} more records in {lost} bytes of the block", "a malformed one", lost
+        ))
+        return 0
+
+    cdef int _end_block(self) except -1:
+        cdef Py_ssize_t missing = self.remaining
+        self.remaining = 0
+        if missing:
+            self._report(Damage(
+                self.block_offset, "message count", f"{missing} more messages in the block", "its end", 0
+            ))
+        return 0
+
+    cdef bint _next_block(self) except -1:
+        """Read on until there is a block of messages; False at the end of the file."""
+        self._end_block()
+        while self._file is not None:
+            self.position = self.end = NULL
+            self.block_offset = self.offset
+            self.bytes_read = self.offset
+            data = self._read_at(self.offset, BLOCK_HEADER_SIZE)
+            if not data:
+                return False
+            if len(data) < BLOCK_HEADER_SIZE:
+                self._resume("truncated", f"a block header of {BLOCK_HEADER_SIZE} bytes", f"{len(data)} bytes")
+                continue
+            header = unpack_block_header(data)
+            if header is None or (self.session is not None and header.session != self.session):
+                self._resume("block header", "a block header of this file", _excerpt(data))
+                continue
+            self.session = header.session
+            if header.raw_size > self.max_block_size or header.stored_size > header.raw_size:
+                self._resume(
+                    "block size", f"at most {self.max_block_size} bytes, stored in no more",
+                    f"{header.raw_size} stored in {header.stored_size}",
+                )
+                continue
+            if not self._load(header):
+                continue
+            if not self._follows(header):
+                continue
+            self.complete = header.type == BLOCK_END
+            if header.type != BLOCK_MESSAGES:
+                continue
+            self.position = <const uint8_t*> PyByteArray_AS_STRING(self.raw)
+            self.end = self.position + <Py_ssize_t> header.raw_size
+            self.remaining = header.count
+            self.previous_ts = 0
+            if header.raw_size:
+                return True
+            self._end_block()
+        return False
+
+    def _load(self, header):
+        """Read and check the content of a block, and step over it. False if it is damaged: that is reported."""
+        cdef Py_ssize_t stored_size = header.stored_size
+        cdef Py_ssize_t raw_size = header.raw_size
+        cdef int64_t after = self.offset + <int64_t> BLOCK_HEADER_SIZE + stored_size
+        cdef bint is_stored_raw = header.compression == COMPRESSION_NONE
+        if len(self.raw) < raw_size + 1:
+            # One more than needed, so that a frame that is too long shows. Never shrunk, so never more than two blocks.
+            self.raw = bytearray(max(raw_size + 1, min(2 * len(self.raw), self.max_block_size + 1)))
+        if not is_stored_raw and len(self.stored) < stored_size:
+            self.stored = bytearray(max(stored_size, min(2 * len(self.stored), self.max_block_size)))
+        with memoryview(self.raw if is_stored_raw else self.stored)[:stored_size] as stored:
+            found = self._read_into(stored)
+            if found < stored_size:
+                self._resume("truncated", f"{stored_size} bytes in the block", f"{found} bytes", stored_size)
+                return False
+            checksum = zlib.crc32(stored)
+            if checksum != header.checksum:
+                self._resume("block checksum", f"{header.checksum:08x}", f"{checksum:08x}", stored_size)
+                return False
+            problem = None
+            if is_stored_raw:
+                if stored_size != raw_size:
+                    problem = f"{stored_size} bytes"
+            elif header.compression == COMPRESSION_ZSTD:
+                problem = self._decompress(stored, raw_size)
+            elif header.type == BLOCK_MESSAGES:
+                problem = f"compression {header.compression}"
+        self.offset = after
+        self.bytes_read = after
+        if problem is None:
+            return True
+        # The checksum was right, so this block ends where its header says.
+        self.after_damage = True
+        self._report(Damage(
+            self.block_offset, "block content", f"{raw_size} bytes when decompressed", problem,
+            after - self.block_offset,
+        ))
+        return False
+
+    def _decompress(self, stored, Py_ssize_t raw_size):
+        """Fill `raw`; return what is wrong, or None."""
+        try:
+            # The stream interface is the one that writes into memory we own. It takes the whole frame in one call.
+            with (
+                memoryview(self.raw)[:raw_size + 1] as raw,
+                self.decompressor.stream_reader(stored, read_size=max(1, len(stored)), closefd=False) as stream,
+            ):
+                size = stream.readinto(raw)
+        except zstandard.ZstdError as error:
+            return str(error)
+        return None if size == raw_size else f"{size} bytes or more"
+
+    def _follows(self, header):
+        """Count the block. False if it has been read before; missing ones are reported."""
+        cdef int64_t expected = self.sequence
+        cdef bint explained = self.after_damage
+        self.after_damage = False
+        if header.sequence < expected:
+            self._report(Damage(
+                self.block_offset, "repeated block", f"block {expected}", f"block {header.sequence}",
+                self.offset - self.block_offset,
+            ))
+            return False
+        self.sequence = <int64_t> header.sequence + 1
+        if header.sequence > expected and not explained:
+            self._report(Damage(
+                self.block_offset, "missing blocks", f"block {expected}", f"block {header.sequence}", 0
+            ))
+        return True
+
+    def _resume(self, reason, expected, found, Py_ssize_t content=0):
+        """Go to the next block that is one, and report what lies between here and there."""
+        cdef int64_t offset = self.offset
+        cdef int64_t start = offset + 1
+        if content:
+            # Bytes may have been lost from the content, so that the next block begins inside. Searching there reads
+            # them again; a file made of nested damaged blocks must not make that quadratic.
+            if self.rescan_budget < content:
+                start = offset + <int64_t> BLOCK_HEADER_SIZE + content
+            self.rescan_budget -= content
+        self.offset = self._find_block(start)
+        self.after_damage = True
+        self._report(Damage(offset, reason, expected, found, self.offset - offset))
+
+    def _find_block(self, int64_t start):
+        """Return the offset of the first block header at or after `start`; the end of the file if there is none."""
+        cdef int64_t base = start
+        sync = BLOCK_MAGIC if self.session is None else BLOCK_MAGIC + self.session
+        window = b""
+        while True:
+            chunk = self._read_at(base + len(window), SCAN_SIZE)
+            if not chunk:
+                return base + len(window)
+            window += chunk
+            at = window.find(sync)
+            while at >= 0:
+                data = window[at : at + BLOCK_HEADER_SIZE]
+                if len(data) < BLOCK_HEADER_SIZE:
+                    data = self._read_at(base + at, BLOCK_HEADER_SIZE)
+                if len(data) == BLOCK_HEADER_SIZE and unpack_block_header(data) is not None:
+                    return base + at
+                at = window.find(sync, at + 1)
+            keep = len(sync) - 1
+            base += max(0, len(window) - keep)
+            window = window[-keep:]
+
+    def _read_file_header(self):
+        data = self._read_at(0, FILE_HEADER_SIZE)
+        if not data:
+            raise NotARecording(f"{self.path}: expected a recording, found an empty file")
+        if data[: len(FILE_MAGIC)] != FILE_MAGIC:
+            raise NotARecording(f"{self.path}: expected a recording that begins {FILE_MAGIC!r}, found {data[:16]!r}")
+        self.version = VERSION
+        if len(data) < FILE_HEADER_SIZE:
+            self._resume("truncated", f"a file header of {FILE_HEADER_SIZE} bytes", f"{len(data)} bytes")
+            return
+        header = unpack_file_header(data)
+        if header is None:
+            self._resume("file header", "a valid checksum", _excerpt(data))
+            return
+        # Only now: a damaged version is no newer version.
+        if header.version != VERSION:
+            raise UnsupportedVersion(
+                f"{self.path}: expected version {VERSION} of the recording format, found {header.version}"
+            )
+        self.session = header.session
+        if header.metadata_size > MAX_METADATA_SIZE:
+            self._resume("metadata size", f"at most {MAX_METADATA_SIZE} bytes", f"{header.metadata_size}")
+            return
+        text = self._read_at(FILE_HEADER_SIZE, header.metadata_size)
+        if len(text) < header.metadata_size:
+            self._resume("truncated", f"{header.metadata_size} bytes of metadata", f"{len(text)} bytes")
+            return
+        self.offset = FILE_HEADER_SIZE + len(text)
+        self.bytes_read = self.offset
+        checksum = zlib.crc32(text)
+        try:
+            metadata = orjson.loads(text) if checksum == header.metadata_checksum else None
+        except orjson.JSONDecodeError:
+            metadata = None
+        if isinstance(metadata, dict):
+            self.metadata = metadata
+        else:
+            self._report(Damage(
+                FILE_HEADER_SIZE, "metadata", f"a JSON object with checksum {header.metadata_checksum:08x}",
+                f"{_excerpt(text)} with {checksum:08x}", len(text),
+            ))
+
+    def _read_at(self, int64_t offset, Py_ssize_t size):
+        """Return the bytes at `offset`: `size` of them, fewer only at the end of the file."""
+        self._file.seek(offset)
+        data = self._file.read(size)
+        while 0 < len(data) < size:
+            more = self._file.read(size - len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def _read_into(self, view):
+        """Fill `view` from where the file stands; return how many bytes there were."""
+        cdef Py_ssize_t done = 0
+        while done < len(view):
+            n = self._file.readinto(view[done:])
+            if not n:
+                break
+            done += n
+        return done
+
+
+def _excerpt(data):
+    return f"{data[:16].hex(' ')}{' ...' if len(data) > 16 else ''}"

@@ -1,0 +1,92 @@
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from feeds.recording.message cimport RawMessage
+from feeds.recording.record cimport MAX_SOURCE
+
+
+# The far end: a bounded queue of whole blocks, and the thread that compresses, checksums, writes and syncs them.
+# Knows nothing of messages. `failed` is the only field that the thread sets and the data path looks at.
+cdef class BlockFile:
+    cdef:
+        # Set once, by the thread, with the GIL held; `failure` says why. What is queued then is thrown away.
+        readonly bint failed
+        readonly object failure
+
+        # Jobs not done yet, the one in hand included. Appended to by the owner, removed by the thread.
+        object jobs
+        object changed              # the condition that guards `jobs`, `spare` and the counts of jobs
+        list spare                  # buffers to be used again
+        int64_t submitted
+        int64_t done
+
+        readonly Py_ssize_t max_pending
+        readonly Py_ssize_t buffer_size
+        readonly int64_t blocks             # written
+        readonly int64_t bytes_written      # in the file, headers included
+
+        object file
+        bint owns_file
+        str directory               # to be synced once, so that the new file's name survives a power cut; or None
+        bytes session
+        object compressor
+        object thread
+
+
+# Records messages. On the data path a message is one copy into the current block, no clock is read and nothing
+# blocks; everything else happens on the thread of `BlockFile`. To be used from one thread.
+cdef class RecordingWriter:
+    cdef:
+        readonly str path
+
+        # Counts of messages and of their payload bytes. A dropped one is in `dropped` alone.
+        readonly int64_t messages
+        readonly int64_t payload_bytes
+        readonly int64_t dropped
+        readonly int64_t dropped_bytes
+
+        BlockFile blocks
+        bint closed
+        bint failure_told           # an error of the thread has been raised: close() need not raise it again
+        bint stop_when_full
+        bint stopped
+        int64_t flush_interval      # ns
+
+        # The current block. Bytes in [0, used) of `buffer` are encoded records, `count` of them.
+        bytearray buffer
+        Py_ssize_t used
+        Py_ssize_t count
+        Py_ssize_t block_size
+        uint64_t previous_ts        # ts_recv of the last record in it, modulo 2**64
+        int64_t first_ts            # earliest and latest known ts_recv in it; 0 = none known
+        int64_t last_ts
+
+        bint unsynced               # something was recorded since the last sync
+        int64_t unsynced_since      # ts_recv of the first of it; 0 = nothing, or unknown
+        int64_t newest_ts           # ts_recv of the last message
+
+        # The gap being made: messages dropped since the last one recorded.
+        int64_t gap_messages
+        int64_t gap_bytes
+        int64_t gap_first_ts
+        int64_t gap_last_ts
+
+        int next_source
+        uint8_t declared[MAX_SOURCE + 1]
+
+    # Records `size` bytes at `payload`, which are copied. Returns 1; 0 if the message was dropped, which the policy
+    # "drop" allows. `tag` is UTF-8, None for none. Raises ValueError for a source that was not declared, and
+    # RecordingError for an earlier I/O error, for a closed recording and for a message that no block can hold.
+    cdef int write_view(
+        self, int64_t ts_recv, int source, int flags, const char* payload, Py_ssize_t size, bytes tag=*
+    ) except -1
+    cpdef bint write(self, RawMessage message) except -1
+
+    cdef bint _seal(self, bint sync, bint force=*) except -1
+    cdef bint _make_room(self, Py_ssize_t need, int64_t ts_recv, Py_ssize_t size, bint must) except -1
+    cdef int _append(
+        self, int64_t ts_recv, int source, int flags, const char* payload, Py_ssize_t size, bytes tag
+    ) except -1
+    cdef int _append_note(self, str tag, bytes payload, int64_t ts_recv) except -1
+    cdef int _append_gap(self) except -1
+    cdef int _declare(self, int source, const char* payload, Py_ssize_t size) except -1
+    cdef int _refuse(self) except -1

@@ -1,0 +1,26 @@
+from libc.stdint cimport int64_t, uint64_t
+
+from feeds.events cimport EventHandler
+from feeds.instrument cimport Instruments
+from feeds.pipeline cimport Pipeline
+from feeds.recording.reader cimport RawSource
+
+
+cdef class Replay:
+    cdef:
+        readonly RawSource source
+        readonly EventHandler handler
+        readonly Instruments instruments
+        readonly bint reference
+        readonly dict notes              # tag -> the last note of that tag
+        readonly int64_t ts_recv         # of the last message
+        readonly uint64_t records        # of every kind
+        readonly uint64_t messages       # received on a WebSocket
+        readonly bint finished
+        dict _pipelines                  # source number -> Pipeline
+        object _wrap
+        bint _held                       # the source stands on a message that is not due yet
+
+    cpdef bint run(self, int64_t until=*, Py_ssize_t max_records=*) except -1
+    cdef int _dispatch(self) except -1
+    cdef Pipeline _pipeline(self, int number)

@@ -1,0 +1,123 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""Replay: a recording through the same pipeline as live."""
+from libc.stdint cimport INT64_MAX, int64_t
+
+from feeds.pipeline cimport Pipeline
+from feeds.recording.message cimport (
+    KIND_BINARY,
+    KIND_CONNECTED,
+    KIND_DISCONNECTED,
+    KIND_MASK,
+    KIND_NOTE,
+    KIND_REPLY,
+    KIND_SOURCE,
+    KIND_STATUS,
+    KIND_TEXT,
+    KIND_TICK,
+    LAST_IN_BATCH,
+)
+
+import msgspec
+
+from feeds.exchange import exchange
+from feeds.recording.errors import RecordingError
+
+__all__ = ["Replay"]
+
+
+cdef class Replay:
+    """Plays a recording (any `RawSource`) into `handler`, which usually is what `feeds.conflation.conflated` returns.
+
+    Each connection of the recording gets its own `Pipeline`, with the exchange, the instruments and the decisions of the
+    live run that were recorded: so the handler sees the calls that the live one saw. `wrap(handler)` may put a stage
+    between the books and `handler`, per connection. A recording without instrument metadata has its instruments inferred.
+    """
+
+    def __init__(self, RawSource source not None, EventHandler handler not None, *, Instruments instruments=None,
+                 bint reference=False, wrap=None):
+        self.source = source
+        self.handler = handler
+        self.instruments = Instruments() if instruments is None else instruments
+        self.reference = reference
+        self.notes = {}
+        self._pipelines = {}
+        self._wrap = wrap
+
+    @property
+    def pipelines(self):
+        """The pipelines of the connections seen so far, in the order of their declaration."""
+        return list(self._pipelines.values())
+
+    cpdef bint run(self, int64_t until=INT64_MAX, Py_ssize_t max_records=-1) except -1:
+        """Play what was received up to `until` (ns since the epoch), at most `max_records`; False at the recording's end."""
+        cdef RawSource source = self.source
+        if self.finished:
+            return False
+        while max_records != 0:
+            if not self._held and not source.advance():
+                self.finished = True
+                return False
+            self._held = source.ts_recv > until
+            if self._held:
+                return True
+            self.records += 1
+            if source.ts_recv:
+                self.ts_recv = source.ts_recv
+            self._dispatch()
+            max_records -= 1
+        return True
+
+    cdef int _dispatch(self) except -1:
+        cdef RawSource source = self.source
+        cdef int kind = source.flags & KIND_MASK
+        cdef Pipeline pipeline
+        if kind == KIND_TEXT or kind == KIND_BINARY:
+            pipeline = self._pipeline(source.source)
+            self.messages += 1
+            pipeline.on_view(source.payload, source.size, source.ts_recv, source.flags & LAST_IN_BATCH != 0)
+        elif kind == KIND_SOURCE:
+            self._add_pipeline(source.source, source.sources.get(source.source))
+        elif kind == KIND_NOTE:
+            self.notes[source.tag.decode()] = msgspec.json.decode(source.payload[:source.size])
+        else:
+            self._dispatch_rare(kind)
+        return 0
+
+    def _dispatch_rare(self, int kind):
+        message = self.source.message()
+        if kind == KIND_REPLY:
+            self._pipeline(message.source).on_reply(message.tag, message.payload, message.ts_recv)
+        elif kind == KIND_CONNECTED:
+            self._pipeline(message.source).on_connected(message.payload.decode(), message.ts_recv)
+        elif kind == KIND_DISCONNECTED:
+            self._pipeline(message.source).on_disconnected(message.payload.decode(), message.ts_recv)
+        elif kind == KIND_STATUS:
+            self._replay_status(message)
+        elif kind == KIND_TICK:
+            self._pipeline(message.source).on_tick(message.ts_recv)
+        # Messages that we sent, requests, and kinds of a newer writer need no replaying.
+
+    def _replay_status(self, message):
+        decision = msgspec.json.decode(message.payload)
+        pipeline = self._pipeline(message.source)
+        if decision["status"] == "fetch_failed":
+            pipeline.on_fetch_failed(decision["tag"], message.ts_recv, decision["reason"])
+        else:
+            pipeline.on_status(decision["status"], decision["reason"], message.ts_recv)
+
+    def _add_pipeline(self, int number, declared):
+        if not isinstance(declared, dict) or not isinstance(declared.get("exchange"), str):
+            raise RecordingError(f"{self.source.path}: expected source {number} to declare its exchange, found {declared!r}")
+        described = declared.get("instruments")
+        self.instruments.infer = described is None
+        for description in described or ():
+            self.instruments.add_described(description)
+        handler = self.handler if self._wrap is None else self._wrap(self.handler)
+        self._pipelines[number] = Pipeline(exchange(declared["exchange"]), self.instruments, handler, source=number,
+                                           reference=self.reference)
+
+    cdef Pipeline _pipeline(self, int number):
+        pipeline = self._pipelines.get(number)
+        if pipeline is None:
+            raise RecordingError(f"{self.source.path}: expected source {number} to be declared before its first message")
+        return <Pipeline> pipeline

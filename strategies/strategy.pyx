@@ -1,0 +1,150 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""`Strategy`, the class that users subclass, and the host that runs one."""
+from libc.stdint cimport INT64_MAX, int64_t
+
+from feeds.events cimport BookDelta, BookStatus, BookUpdate, FeedStatus, Quote, Trade
+
+import heapq
+
+from strategies.errors import StrategyError
+
+__all__ = ["Strategy", "StrategyHost"]
+
+
+cdef class Strategy(EventHandler):
+    """Turns events into decisions. Override the `on_<kind>` methods of `EventHandler` that you need, and these:
+
+    `on_start()` before the first event, `on_stop()` after the last one, `on_timer(name)` for timers set with `set_timer`.
+    `now` is the receive time of the event being handled, ns since the epoch: live and replay give the same, so decide by
+    it and never by the machine's clock. `books` has every book of the session, `book(instrument)` one of them.
+    """
+
+    def __cinit__(self, *_, **__):
+        self.name = type(self).__name__
+        self.books = {}
+        self._timers = []
+        self._next_timer = INT64_MAX
+
+    cpdef on_start(self):
+        """The session begins; `now` is 0 until the first event."""
+
+    cpdef on_stop(self):
+        """The session has ended, in whichever way."""
+
+    cpdef on_timer(self, str name):
+        """A timer is due. It fires at the end of the first batch whose receive time is not before its time."""
+
+    cpdef OrderBook book(self, Instrument instrument):
+        """Return the instrument's book, or None while no message of it has come."""
+        return <OrderBook> self.books.get(instrument)
+
+    def set_timer(self, str name not None, *, at=None, every=None):
+        """Have `on_timer(name)` called once `at` a time (ns since the epoch), or each `every` ns from now on.
+
+        Setting a name again adds another timer; `cancel_timer` removes all of a name.
+        """
+        if (at is None) == (every is None):
+            raise ValueError("expected either `at` or `every`")
+        if every is not None and every <= 0:
+            raise ValueError(f"expected a period above 0 ns, found {every}")
+        self._timer_number += 1                      # equal times fire in the order in which they were set
+        heapq.heappush(self._timers, (at if every is None else self.now + every, self._timer_number, name, every))
+        self._next_timer = self._timers[0][0]
+
+    def cancel_timer(self, str name not None):
+        """Forget all timers of this name."""
+        self._timers = [timer for timer in self._timers if timer[2] != name]
+        heapq.heapify(self._timers)
+        self._next_timer = self._timers[0][0] if self._timers else INT64_MAX
+
+    def hosted(self):
+        """Return the handler that runs this strategy in a session."""
+        return StrategyHost(self)
+
+    cdef int _fire_timers(self, int64_t now) except -1:
+        while self._next_timer <= now:
+            due, _, name, every = heapq.heappop(self._timers)
+            if every is not None:                    # a late periodic timer fires once, not once per missed period
+                self._timer_number += 1
+                heapq.heappush(self._timers, (max(due + every, now + 1), self._timer_number, name, every))
+            self._next_timer = self._timers[0][0] if self._timers else INT64_MAX
+            self.on_timer(name)
+        return 0
+
+
+cdef class StrategyHost(EventHandler):
+    """Runs a strategy: its clock, books, timers and lifecycle. What it raises becomes a `StrategyError` that names it."""
+
+    def __init__(self, Strategy strategy not None):
+        self.strategy = strategy
+
+    def start(self):
+        """Tell the strategy that the session begins."""
+        try:
+            self.strategy.on_start()
+        except Exception as error:
+            raise self._blame("on_start", None, error) from error
+
+    def stop(self):
+        """Tell the strategy that the session has ended."""
+        try:
+            self.strategy.on_stop()
+        except Exception as error:
+            raise self._blame("on_stop", None, error) from error
+
+    def _blame(self, callback, event, error):
+        where = f"{callback} at {event!r}" if event is not None else callback
+        return StrategyError(f"strategy {self.strategy.name!r} raised {type(error).__name__} in {where}: {error}")
+
+    cpdef on_trade(self, Trade event):
+        self.strategy.now = event.ts_recv
+        try:
+            self.strategy.on_trade(event)
+        except Exception as error:
+            raise self._blame("on_trade", event, error) from error
+
+    cpdef on_quote(self, Quote event):
+        self.strategy.now = event.ts_recv
+        try:
+            self.strategy.on_quote(event)
+        except Exception as error:
+            raise self._blame("on_quote", event, error) from error
+
+    cpdef on_book_delta(self, BookDelta event):
+        self.strategy.now = event.ts_recv
+        try:
+            self.strategy.on_book_delta(event)
+        except Exception as error:
+            raise self._blame("on_book_delta", event, error) from error
+
+    cpdef on_book(self, BookUpdate event):
+        self.strategy.now = event.ts_recv
+        try:
+            self.strategy.on_book(event)
+        except Exception as error:
+            raise self._blame("on_book", event, error) from error
+
+    cpdef on_book_status(self, BookStatus event):
+        self.strategy.now = event.ts_recv
+        self.strategy.books[event.instrument] = event.book
+        try:
+            self.strategy.on_book_status(event)
+        except Exception as error:
+            raise self._blame("on_book_status", event, error) from error
+
+    cpdef on_feed_status(self, FeedStatus event):
+        self.strategy.now = event.ts_recv
+        try:
+            self.strategy.on_feed_status(event)
+        except Exception as error:
+            raise self._blame("on_feed_status", event, error) from error
+
+    cpdef on_batch_end(self, int64_t ts_recv):
+        if ts_recv > self.strategy.now:
+            self.strategy.now = ts_recv
+        try:
+            if self.strategy._next_timer <= ts_recv:
+                self.strategy._fire_timers(ts_recv)
+            self.strategy.on_batch_end(ts_recv)
+        except Exception as error:
+            raise self._blame("on_timer or on_batch_end", None, error) from error
