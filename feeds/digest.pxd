@@ -8,7 +8,11 @@ from feeds.events cimport Event, Stage
 cdef class CallbackDigest(Stage):
     cdef:
         uint64_t _state
-        readonly uint64_t callbacks
+        readonly uint64_t trades
+        readonly uint64_t quotes
+        readonly uint64_t books
+        readonly uint64_t deltas
+        readonly uint64_t statuses
 
     cdef void _mix(self, int64_t value) noexcept
     cdef int _begin(self, int kind, Event event) except -1

@@ -29,12 +29,16 @@ cdef class CallbackDigest(Stage):
         """The digest so far, 16 hexadecimal digits."""
         return f"{self._state:016x}"
 
+    @property
+    def callbacks(self):
+        """How many events have passed."""
+        return self.trades + self.quotes + self.deltas + self.books + self.statuses
+
     cdef inline void _mix(self, int64_t value) noexcept:
         cdef uint64_t x = (self._state ^ <uint64_t> value) * 0x9E3779B97F4A7C15ULL
         self._state = x ^ (x >> 29)
 
     cdef inline int _begin(self, int kind, Event event) except -1:
-        self.callbacks += 1
         self._mix(kind)
         self._mix(event.instrument.fingerprint if event.instrument is not None else -1)
         self._mix(event.ts_event)
@@ -47,6 +51,7 @@ cdef class CallbackDigest(Stage):
         return 0
 
     cpdef on_trade(self, Trade event):
+        self.trades += 1
         self._begin(1, event)
         self._mix(event.price_mantissa)
         self._mix(event.qty_mantissa)
@@ -57,6 +62,7 @@ cdef class CallbackDigest(Stage):
         self.downstream.on_trade(event)
 
     cpdef on_quote(self, Quote event):
+        self.quotes += 1
         self._begin(2, event)
         self._mix(event.bid_price_mantissa)
         self._mix(event.bid_qty_mantissa)
@@ -69,6 +75,7 @@ cdef class CallbackDigest(Stage):
 
     cpdef on_book_delta(self, BookDelta event):
         cdef Py_ssize_t i
+        self.deltas += 1
         self._begin(3, event)
         self._mix(event.is_snapshot)
         self._mix(event.first_id)
@@ -89,6 +96,7 @@ cdef class CallbackDigest(Stage):
         cdef Py_ssize_t i
         cdef Py_ssize_t count
         cdef int side
+        self.books += 1
         self._begin(4, event)
         self._mix(event.merged)
         self._mix(event.ts_event_first)
@@ -101,6 +109,7 @@ cdef class CallbackDigest(Stage):
         self.downstream.on_book(event)
 
     cpdef on_book_status(self, BookStatus event):
+        self.statuses += 1
         self._begin(5, event)
         self._mix(event._old)
         self._mix(event._new)
@@ -108,6 +117,7 @@ cdef class CallbackDigest(Stage):
         self.downstream.on_book_status(event)
 
     cpdef on_feed_status(self, FeedStatus event):
+        self.statuses += 1
         self._begin(6, event)
         self._mix(event.source)
         self._mix_text(event.exchange)

@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint64_t
 
-from feeds.events cimport EventHandler
+from feeds.events cimport EventHandler, Stage
 from feeds.instrument cimport Instruments
 from feeds.pipeline cimport Pipeline
 from feeds.recording.reader cimport RawSource
@@ -19,8 +19,13 @@ cdef class Replay:
         readonly bint finished
         dict _pipelines                  # source number -> Pipeline
         object _wrap
-        bint _held                       # the source stands on a message that is not due yet
+        readonly bint is_held            # the source stands on a message that is not due yet
 
     cpdef bint run(self, int64_t until=*, Py_ssize_t max_records=*) except -1
     cdef int _dispatch(self) except -1
     cdef Pipeline _pipeline(self, int number)
+
+
+# Lets data events pass from a receive time on; status events always.
+cdef class ReplayWindow(Stage):
+    cdef readonly int64_t start

@@ -2,6 +2,7 @@
 """Replay: a recording through the same pipeline as live."""
 from libc.stdint cimport INT64_MAX, int64_t
 
+from feeds.events cimport BookDelta, BookUpdate, Quote, Trade
 from feeds.pipeline cimport Pipeline
 from feeds.recording.message cimport (
     KIND_BINARY,
@@ -22,7 +23,7 @@ import msgspec
 from feeds.exchange import exchange
 from feeds.recording.errors import RecordingError
 
-__all__ = ["Replay"]
+__all__ = ["Replay", "ReplayWindow"]
 
 
 cdef class Replay:
@@ -54,11 +55,11 @@ cdef class Replay:
         if self.finished:
             return False
         while max_records != 0:
-            if not self._held and not source.advance():
+            if not self.is_held and not source.advance():
                 self.finished = True
                 return False
-            self._held = source.ts_recv > until
-            if self._held:
+            self.is_held = source.ts_recv > until
+            if self.is_held:
                 return True
             self.records += 1
             if source.ts_recv:
@@ -121,3 +122,30 @@ cdef class Replay:
         if pipeline is None:
             raise RecordingError(f"{self.source.path}: expected source {number} to be declared before its first message")
         return <Pipeline> pipeline
+
+
+cdef class ReplayWindow(Stage):
+    """Lets trades, quotes, deltas and book updates pass that were received at `start` (ns since the epoch) or later.
+
+    Status events always pass, so that a strategy that begins in the middle of a session knows the books and their states.
+    """
+
+    def __init__(self, EventHandler downstream not None, int64_t start):
+        Stage.__init__(self, downstream)
+        self.start = start
+
+    cpdef on_trade(self, Trade event):
+        if event.ts_recv >= self.start:
+            self.downstream.on_trade(event)
+
+    cpdef on_quote(self, Quote event):
+        if event.ts_recv >= self.start:
+            self.downstream.on_quote(event)
+
+    cpdef on_book_delta(self, BookDelta event):
+        if event.ts_recv >= self.start:
+            self.downstream.on_book_delta(event)
+
+    cpdef on_book(self, BookUpdate event):
+        if event.ts_recv >= self.start:
+            self.downstream.on_book(event)

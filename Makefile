@@ -1,0 +1,40 @@
+# `make demo` and `make test` do all of their own set-up, each alone, from a clean clone.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find picows feeds strategies -name '*.pyx' -o -name '*.pxd' -o -name 'mask.[ch]' -o -name '*.h')
+
+.PHONY: demo test bench lint clean
+
+demo: $(VENV)/.built
+	$(BIN)/feeds demo
+
+test: $(VENV)/.built $(VENV)/.tools
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.built
+	$(BIN)/python benchmarks/run.py
+
+lint: $(VENV)/.built $(VENV)/.tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest picows feeds strategies --allowlist tests/typing/stubtest-allowlist.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+	find picows feeds strategies -name '*.so' -delete
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+
+# An editable install: the extension modules are built in place, and again when their sources change.
+$(VENV)/.built: $(VENV)/bin/python pyproject.toml $(SOURCES)
+	$(BIN)/python -m pip install --quiet "setuptools>=77" "cython>=3.1"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.tools: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --group test --group lint
+	touch $@

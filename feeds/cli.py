@@ -1,0 +1,530 @@
+"""The command line: `feeds`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import json
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from feeds import session
+from feeds.conflation import POLICIES
+from feeds.errors import ConfigError, FeedsError
+from feeds.events import EventHandler
+from feeds.exchange import Endpoints, exchange_ids
+from feeds.exchange import exchange as find_exchange
+from feeds.inspection import Inspection
+from feeds.recording import RawSource
+from feeds.session import Report
+from feeds.sinks.json_lines import JsonLines
+from feeds.sinks.terminal import Terminal
+from feeds.subscription import CHANNELS, DEFAULT_CHANNELS
+
+__all__ = ["main"]
+
+out = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, emoji=False, markup=False, soft_wrap=True)
+
+FORMATS = ("auto", "native", "collector")
+
+
+def main() -> None:
+    """Run the command line; mistakes of the user end with a message instead of a traceback."""
+    try:
+        commands(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (FeedsError, OSError) as error:
+        _die(str(error))
+    except Exception as error:
+        if type(error).__name__ != "StrategyError":  # of `strategies`, which is not ours to import
+            raise
+        err.print_exception(suppress=[click])
+        _die(str(error))
+
+
+def _die(message: str) -> NoReturn:
+    err.print("error: ", style="red", end="")
+    err.print(message)
+    sys.exit(1)
+
+
+# --- parameters -----------------------------------------------------------------------------------
+
+
+class Time(click.ParamType):
+    """A point in time: ns since the epoch, or ISO 8601 (UTC where it names no zone)."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        with contextlib.suppress(ValueError):
+            return int(value)
+        with contextlib.suppress(ValueError):
+            moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+            whole = int(moment.replace(microsecond=0).timestamp())
+            return whole * 1_000_000_000 + moment.microsecond * 1000
+        self.fail(f"expected ns since the epoch or a time like 2026-11-22T10:30:00, found {value!r}", param, ctx)
+
+
+class Speed(click.ParamType):
+    """"max", or a factor of the recorded pace."""
+
+    name = "speed"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        if value is None or value == "max":
+            return None
+        with contextlib.suppress(ValueError):
+            if (speed := float(value)) > 0 and math.isfinite(speed):
+                return speed
+        self.fail(f"expected 'max' or a factor above 0, found {value!r}", param, ctx)
+
+
+def _load_strategy(spec: str | None) -> EventHandler | None:
+    """Return an instance of MODULE:CLASS; modules of the current folder count."""
+    if spec is None:
+        return None
+    module_name, _, class_name = spec.partition(":")
+    if not module_name or not class_name:
+        raise click.BadParameter(f"expected MODULE:CLASS, found {spec!r}", param_hint="--strategy")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise click.BadParameter(f"expected an importable MODULE:CLASS, found {spec!r}: {error}") from None
+    handler = found() if callable(found) else found
+    if not isinstance(handler, EventHandler):
+        raise click.BadParameter(f"expected a Strategy or an EventHandler, found {type(handler).__name__}")
+    return handler
+
+
+def _channels(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+_channel_option = click.option(
+    "--channels",
+    default=",".join(DEFAULT_CHANNELS),
+    show_default=True,
+    help=f"Comma-separated, of: {', '.join(CHANNELS)}.",
+)
+_policy_option = click.option(
+    "--conflation",
+    "policy",
+    type=click.Choice(POLICIES),
+    default="batch",
+    show_default=True,
+    help="batch: once per socket read and instrument, the newest state. none: every update.",
+)
+_strategy_option = click.option(
+    "--strategy", metavar="MODULE:CLASS", help="A strategy of yours; modules of the current folder are found."
+)
+_duration_option = click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds; else Ctrl-C.")
+_endpoint_options = [
+    click.option("--ws-url", help="WebSocket address instead of the exchange's, as `feeds simulate` prints it."),
+    click.option("--rest-url", help="REST address instead of the exchange's."),
+]
+_format_option = click.option("--format", type=click.Choice(FORMATS), default="auto", show_default=True)
+_exchange_option = click.option("--exchange", help="For formats that do not name it, where the content does not tell.")
+
+
+def _endpoints(exchange: str, ws_url: str | None, rest_url: str | None) -> Endpoints:
+    own = find_exchange(exchange).endpoints
+    return Endpoints(ws=ws_url or own.ws, rest=rest_url or own.rest)
+
+
+def _with_options(options: list[Callable[..., Any]]) -> Callable[..., Any]:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Iterator[Callable[[RawSource], None] | None]:
+    """Show how far a file is read, where somebody is watching."""
+    if not err.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as bars:
+        bar = bars.add_task(what)
+
+        def show(source: RawSource) -> None:
+            bars.update(
+                bar, description=Path(source.path).name, completed=source.bytes_read, total=source.total_bytes
+            )
+
+        yield show
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="picows-feeds")
+def commands() -> None:
+    """Exchange market data: live, recorded, replayed, simulated.
+
+    \b
+    See it work, without a network:     feeds demo
+    Serve a simulated exchange:         feeds simulate binance BTCUSDT
+    Watch, with that running:           feeds live binance BTC-USDT --ws-url ws://127.0.0.1:PORT --rest-url http://...
+    Record, then replay a strategy:     feeds record binance BTC-USDT -o session.feeds
+                                        feeds replay session.feeds --strategy my_module:MyStrategy
+    """
+
+
+@commands.command("exchanges")
+def list_exchanges() -> None:
+    """Say which exchanges are supported, and which channels of each."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("exchange", *CHANNELS):
+        table.add_column(heading)
+    for name in exchange_ids():
+        offered = find_exchange(name).channels
+        table.add_row(name, *("yes" if channel in offered else "-" for channel in CHANNELS))
+    out.print(table)
+
+
+@commands.command()
+@click.argument("exchange")
+@click.argument("symbols", nargs=-1, required=True)
+@_channel_option
+@_policy_option
+@_strategy_option
+@_duration_option
+@_with_options(_endpoint_options)
+def live(
+    exchange: str,
+    symbols: tuple[str, ...],
+    channels: str,
+    policy: str,
+    strategy: str | None,
+    duration: float | None,
+    ws_url: str | None,
+    rest_url: str | None,
+) -> None:
+    """Run a strategy on live data, or without one print what arrives.
+
+    SYMBOLS are ours (BTC-USDT, BTC-USDT-PERP) or the exchange's (BTCUSDT). Ctrl-C ends the session and prints its report.
+    """
+    report = session.run_live(
+        _load_strategy(strategy) or Terminal(out.out),
+        exchange,
+        symbols,
+        channels=_channels(channels),
+        policy=policy,
+        duration=duration,
+        endpoints=_endpoints(exchange, ws_url, rest_url),
+    )
+    print_report(report)
+
+
+@commands.command()
+@click.argument("exchange")
+@click.argument("symbols", nargs=-1, required=True)
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="A new file.")
+@_channel_option
+@_policy_option
+@_duration_option
+@_with_options(_endpoint_options)
+def record(
+    exchange: str,
+    symbols: tuple[str, ...],
+    output: str,
+    channels: str,
+    policy: str,
+    duration: float | None,
+    ws_url: str | None,
+    rest_url: str | None,
+) -> None:
+    """Record everything that comes off the wire, until Ctrl-C.
+
+    The recording keeps what arrived, before decoding, with the decisions that shaped the live run, and the digest of what a
+    strategy would have been given: `feeds replay --check` compares.
+    """
+    report = session.run_live(
+        EventHandler(),
+        exchange,
+        symbols,
+        channels=_channels(channels),
+        policy=policy,
+        duration=duration,
+        record_to=output,
+        endpoints=_endpoints(exchange, ws_url, rest_url),
+    )
+    print_report(report)
+    out.print(f"recorded to {output} ({os.path.getsize(output):,} bytes)")
+    if report.dropped:
+        _die(f"{report.dropped:,} messages were dropped: the disk was slower than the feed")
+
+
+@commands.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@_strategy_option
+@_policy_option
+@click.option("--speed", type=Speed(), default="max", help="max, or a factor of the recorded pace.", show_default=True)
+@click.option("--from", "start", type=Time(), help="Deliver data received from then on; what is before builds the books.")
+@click.option("--to", "end", type=Time(), help="Stop at this receive time.")
+@click.option("--check", is_flag=True, help="Prove it: digest against the live run, books against the exchange's quotes.")
+@click.option("--reference", is_flag=True, help="Decode everything with the reference engine.")
+@_format_option
+@_exchange_option
+def replay(files: tuple[str, ...], strategy: str | None, check: bool, **options: Any) -> None:
+    """Run a strategy on recordings, through the code that runs live.
+
+    FILES are our recordings, or captures of the collector format (one `<ns> <json>` a line, gzip or plain). With --check the
+    exit status is 1 unless everything that can be compared is equal.
+    """
+    with _progress("replaying") as progress:
+        report = session.replay(
+            _load_strategy(strategy) or EventHandler(), files, check=check, progress=progress, **options
+        )
+    print_report(report)
+    if check and not print_checks(report):
+        sys.exit(1)
+
+
+@commands.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@_format_option
+@_exchange_option
+@click.option("-o", "--output", type=click.File("wb"), default="-", help="Standard output by default.")
+def decode(files: tuple[str, ...], format: str, exchange: str | None, output: Any) -> None:
+    """Print normalised events as JSON lines: what the wire says.
+
+    \b
+    Every book message gives a line, also while its book is not in sync; book_status lines stand beside.
+    Numbers are exact decimal strings, times are ns since the epoch or null.
+    """
+    lines = JsonLines(output)
+    with _progress("decoding") as progress:
+        report = session.replay(lines, files, policy="none", format=format, exchange=exchange, progress=progress)
+    lines.flush()
+    _warn(report)
+
+
+@commands.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@_format_option
+@_exchange_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per file.")
+def inspect(files: tuple[str, ...], format: str, exchange: str | None, as_json: bool) -> None:
+    """Say what is in recordings: spans, connections, counts per channel and symbol, gaps."""
+    for path in files:
+        with _progress("inspecting") as progress:
+            found = Inspection.of(path, format=format, exchange=exchange, progress=progress)
+        if as_json:
+            click.echo(json.dumps(found.as_dict()))
+        else:
+            found.print(out)
+
+
+@commands.command()
+@click.argument("exchange")
+@click.argument("symbols", nargs=-1, required=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="A free one by default.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the order flow.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=1000.0, show_default=True, help="Orders per second.")
+@click.option("--recording", type=click.Path(exists=True, dir_okay=False), help="Play this instead of generating.")
+@click.option("--speed", type=Speed(), default="1", show_default=True, help="Of the recording: max, or a factor.")
+@click.option("--gap-every", type=click.FloatRange(min=0, min_open=True), help="Seconds between lost book messages.")
+@click.option("--json", "as_json", is_flag=True, help="Print the addresses as one JSON line, for programs.")
+def simulate(
+    exchange: str,
+    symbols: tuple[str, ...],
+    port: int,
+    seed: int,
+    rate: float,
+    recording: str | None,
+    speed: float | None,
+    gap_every: float | None,
+    as_json: bool,
+) -> None:
+    """Serve an exchange's real protocol on loopback, until Ctrl-C: with generated order flow, or from a recording.
+
+    SYMBOLS are the exchange's (BTCUSDT).
+    """
+    from feeds.recording import open_recording
+    from feeds.simulator.faults import Gap
+    from feeds.simulator.playback import Playback
+    from feeds.simulator.server import SimulatedExchange
+
+    playback = None
+    if recording is not None:
+        playback = Playback(lambda: open_recording(recording), speed=math.inf if speed is None else speed)
+
+    async def serve() -> None:
+        async with SimulatedExchange(
+            exchange, symbols, seed=seed, rate=rate, playback=playback, port=port
+        ) as simulated:
+            if as_json:
+                click.echo(json.dumps({"ws_url": simulated.ws_url, "rest_url": simulated.rest_url}))
+                sys.stdout.flush()
+            else:
+                out.print(f"{exchange} on {simulated.ws_url} and {simulated.rest_url}; Ctrl-C ends it. In another terminal:")
+                out.out(
+                    f"  feeds live {exchange} {' '.join(symbols)} "
+                    f"--ws-url {simulated.ws_url} --rest-url {simulated.rest_url}"
+                )
+            number = 0
+            while True:
+                await asyncio.sleep(gap_every or 3600)
+                if gap_every is not None:
+                    simulated.inject(Gap(symbol=symbols[number % len(symbols)]))
+                    number += 1
+
+    import uvloop
+
+    try:
+        uvloop.run(serve())
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+@commands.command()
+@click.option("--duration", type=click.FloatRange(min=1), default=10.0, show_default=True, help="Seconds of live data.")
+@click.option("--rate", type=click.FloatRange(min=1), default=2000.0, show_default=True, help="Orders per second.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the order flow.")
+@click.option("--keep", type=click.Path(dir_okay=False), help="Keep the recording under this name.")
+def demo(duration: float, rate: float, seed: int, keep: str | None) -> None:
+    """The whole thing on loopback, no network.
+
+    Simulated exchange -> live feed -> example strategy -> recording -> replay of it, and the proof that both runs made the
+    same callbacks. Now and then the exchange loses a book message: watch the gap being found and repaired.
+    """
+    from feeds.demo import run_demo
+
+    with tempfile.TemporaryDirectory() as folder:
+        recording = keep or os.path.join(folder, "demo.feeds")
+        if not run_demo(out, recording, duration=duration, rate=rate, seed=seed):
+            sys.exit(1)
+
+
+# --- what is printed ------------------------------------------------------------------------------
+
+
+def print_report(report: Report) -> None:
+    """Print a session's report as a table."""
+    out.print(report_table(report))
+    if report.order_books:
+        out.print(book_table(report))
+    _warn(report)
+
+
+def report_table(report: Report) -> Table:
+    """Return the numbers of a session as a table."""
+    table = Table(title=f"{report.mode} session", title_justify="left", box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    rate = report.messages / report.elapsed if report.elapsed else 0
+    rows: list[tuple[str, str, str]] = [
+        ("messages", f"{report.messages:,}", f"{rate:,.0f} per second, {report.payload_bytes:,} bytes"),
+    ]
+    if report.mode == "live":
+        rows.append(("frames", f"{report.frames:,}", f"{report.connects} connects"))
+    rows += [
+        ("bursts", f"{report.batches:,}", "socket reads that brought messages"),
+        (
+            "callbacks",
+            f"{report.callbacks:,}",
+            f"{report.trades:,} trades, {report.quotes:,} quotes, {report.books:,} books",
+        ),
+        (
+            "updates merged",
+            f"{report.quotes_merged + report.books_merged:,}",
+            f"{report.quotes_merged:,} quotes, {report.books_merged:,} book messages, into newer ones",
+        ),
+        ("book messages", f"{report.applied:,}", "applied to books, of {:,}".format(report.deltas)),
+        ("gaps", f"{report.gaps:,}", "found, each repaired by a new snapshot" if report.gaps else "none found"),
+    ]
+    if report.latency is not None and report.latency.count:
+        p50, p99, p999 = (report.latency.quantile(q) / 1000 for q in (0.5, 0.99, 0.999))
+        rows.append(
+            ("read to callback", f"{p50:,.1f} us", f"p50; p99 {p99:,.1f} us, p99.9 {p999:,.1f} us")
+        )
+    rows.append(("digest", report.digest, "of all callbacks and their numbers"))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def book_table(report: Report) -> Table:
+    """Return the books as they stood at the end."""
+    table = Table(box=None, pad_edge=False)
+    for heading, justify in (
+        ("book", "left"),
+        ("state", "left"),
+        ("bid qty", "right"),
+        ("best bid", "right"),
+        ("best ask", "right"),
+        ("ask qty", "right"),
+        ("levels", "right"),
+    ):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for book in report.order_books:
+        bids, asks = book.exact(0)[:1], book.exact(1)[:1]
+        table.add_row(
+            book.instrument.symbol or book.instrument.raw_symbol,
+            book.state.name,
+            *(f"{n:f}" for n in reversed(bids[0])) if bids else ("-", "-"),
+            *(f"{n:f}" for n in asks[0]) if asks else ("-", "-"),
+            f"{book.bid_count:,}/{book.ask_count:,}",
+        )
+    return table
+
+
+def print_checks(report: Report) -> bool:
+    """Print what `--check` has compared; whether all of it is equal, and something was."""
+    same = report.is_same
+    if same is not None:
+        verdict = "[green]equal to[/green]" if same else f"[red]differs from[/red] {report.recorded_digest},"
+        out.print(f"digest {report.digest} {verdict} that of the live run", markup=True)
+    for result in report.checks:
+        colour = "green" if result.equal == result.compared else "red"
+        out.print(
+            f"books equal to quotes: [{colour}]{result.equal:,} of {result.compared:,}[/{colour}]"
+            + (f", {result.without_quote:,} before the first quote" if result.without_quote else ""),
+            markup=True,
+        )
+        for mismatch in result.mismatches:
+            out.out(f"  {mismatch.instrument!r} book {mismatch.book_id}: {mismatch.book}, quote {mismatch.quote_id}: {mismatch.quote}")
+    if same is None and not report.checks:
+        out.print("nothing to compare: no digest of a live run, and no quotes that are numbered as the books are")
+        return False
+    return same is not False and all(result.equal == result.compared for result in report.checks)
+
+
+def _warn(report: Report) -> None:
+    """Tell on stderr what was skipped."""
+    for problem in report.problems.values():
+        err.print(f"{problem.count:,} messages skipped, {problem.kind}: {problem.first}")
+    for damage in report.damages:
+        err.print(f"damaged recording: {damage}")

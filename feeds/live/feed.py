@@ -1,0 +1,302 @@
+"""The live feed: connects, subscribes, fulfils the decoder's requests, watches for silence, reconnects."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine, Sequence
+from types import TracebackType
+
+import msgspec
+
+from feeds.decoder import Fetch, Reconnect, Refused, Send
+from feeds.errors import FeedsError, FetchError, SubscriptionRefused
+from feeds.events import EventHandler
+from feeds.exchange import ConnectionPlan, Endpoints, Exchange
+from feeds.instrument import Instruments
+from feeds.live.backoff import Backoff, BackoffConfig
+from feeds.live.http import RestClient, RestConfig
+from feeds.live.receiver import Receiver
+from feeds.pipeline import Pipeline
+from feeds.recording import RecordingWriter
+from feeds.subscription import Subscription
+from picows import WSError, WSMsgType, WSTransport, ws_connect
+
+__all__ = ["FeedConfig", "LiveFeed"]
+
+
+class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits and waits of a live feed; seconds and bytes."""
+
+    connect_timeout: float = 10.0
+    silence_timeout: float = 30.0  # without any message before we reconnect
+    tick_interval: float = 1.0  # timers fire at least this often when nothing arrives
+    max_message_size: int = 16 * 1024 * 1024
+    snapshot_interval: float = 0.25  # between snapshots of one book that were each too old; doubles up to 16 times that
+    backoff: BackoffConfig = BackoffConfig()
+    rest: RestConfig = RestConfig()
+
+    def __post_init__(self) -> None:
+        for name in ("connect_timeout", "silence_timeout", "tick_interval", "max_message_size", "snapshot_interval"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"expected {name} above 0, found {getattr(self, name)}")
+
+
+class LiveFeed:
+    """One exchange's subscriptions, live, into `downstream`.
+
+    `async with LiveFeed(...) as feed: await feed.run()`. `run` ends when `stop` is called, when a subscription is refused
+    (SubscriptionRefused) or when a handler raises (what it raised). Lost connections are not errors: they are told as
+    `FeedStatus`, and made again with backoff. `writer` records everything that the pipeline is given.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        subscriptions: Sequence[Subscription],
+        downstream: EventHandler,
+        *,
+        config: FeedConfig | None = None,
+        endpoints: Endpoints | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        writer: RecordingWriter | None = None,
+        wrap: Callable[[EventHandler], EventHandler] | None = None,
+    ) -> None:
+        self.exchange = exchange
+        self.config = config or FeedConfig()
+        self.endpoints = endpoints or exchange.endpoints
+        self.instruments = Instruments()
+        self.lines: list[Line] = []
+        self._subscriptions = list(subscriptions)
+        self._downstream = downstream
+        self._ssl = ssl_context
+        self._writer = writer
+        self._wrap = wrap
+        self._rest = RestClient(self.endpoints.rest, self.config.rest, ssl_context)
+        self._stopping = asyncio.Event()
+
+    async def __aenter__(self) -> LiveFeed:
+        await self._rest.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._rest.__aexit__(kind, error, traceback)
+
+    def stop(self) -> None:
+        """Have `run` close the connections and return."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serve until stopped. UnknownSymbol, ConfigError or FetchError before the first connection, else see the class."""
+        catalogue = Instruments()
+        self.exchange.load_instruments(await self._rest.get(self.exchange.instruments_url), catalogue)
+        plans = self.exchange.plan(self._subscriptions, catalogue)
+        # Only what is subscribed is known to the decoders, in an order that a replay can repeat.
+        for subscription in self._subscriptions:
+            self.instruments.add_described(catalogue.resolve(self.exchange.id, subscription.symbol).describe())
+        self.lines = [self._line(plan) for plan in plans]
+        tasks = [asyncio.ensure_future(line.run()) for line in self.lines]
+        tasks.append(asyncio.ensure_future(self._stopping.wait()))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # a line only ends by raising
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _line(self, plan: ConnectionPlan) -> Line:
+        url = self.endpoints.ws.rstrip("/") + plan.path
+        source = 0
+        if self._writer is not None:
+            source = self._writer.add_source(
+                self.exchange.id,
+                url,
+                streams=plan.streams,
+                instruments=[instrument.describe() for instrument in self.instruments],
+            )
+        handler = self._downstream if self._wrap is None else self._wrap(self._downstream)
+        pipeline = Pipeline(self.exchange, self.instruments, handler, source=source)
+        return Line(plan, url, pipeline, self._rest, self.config, ssl_context=self._ssl, writer=self._writer)
+
+
+class Line:
+    """One connection of a feed, made again whenever it is lost."""
+
+    def __init__(
+        self,
+        plan: ConnectionPlan,
+        url: str,
+        pipeline: Pipeline,
+        rest: RestClient,
+        config: FeedConfig,
+        *,
+        ssl_context: ssl.SSLContext | None,
+        writer: RecordingWriter | None,
+    ) -> None:
+        self.plan = plan
+        self.url = url
+        self.pipeline = pipeline
+        self.receiver = Receiver(pipeline, self, writer=writer, max_message_size=config.max_message_size)
+        self.connects = 0
+        self._rest = rest
+        self._config = config
+        self._ssl = ssl_context
+        self._backoff = Backoff(config.backoff)
+        self._transport: WSTransport | None = None
+        self._helpers: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] | None = None  # what ends the line for good
+        self._snapshot_wait: dict[str, tuple[float, float]] = {}  # tag -> (loop time of the last one, wait)
+
+    async def run(self) -> None:
+        """Connect, serve and reconnect until cancelled, refused, or a handler raises."""
+        self._failed = asyncio.get_running_loop().create_future()
+        ticking = asyncio.ensure_future(self._tick())
+        try:
+            while True:
+                wait = await self._serve_once()
+                if wait:
+                    await asyncio.sleep(wait)
+        finally:
+            ticking.cancel()
+            self._end_helpers()
+            self._failed.cancel()
+
+    # --- what the receiver tells ------------------------------------------------------------------
+
+    def on_requests(self) -> None:
+        """Fulfil what the decoder asks for."""
+        for request in self.pipeline.decoder.take_requests():
+            if isinstance(request, Send):
+                self._send(request.payload)
+            elif isinstance(request, Fetch):
+                self._help(self._fetch(request))
+            elif isinstance(request, Reconnect):
+                self._disconnect(request.reason)
+            elif isinstance(request, Refused):
+                self._fail(SubscriptionRefused(f"{self.url}: {request.reason}"))
+
+    # --- one connection ---------------------------------------------------------------------------
+
+    async def _serve_once(self) -> float:
+        """Connect and serve until the connection ends; return the seconds to wait before the next one."""
+        assert self._failed is not None
+        try:
+            transport, _ = await ws_connect(
+                lambda: self.receiver,
+                self.url,
+                ssl_context=self._ssl,
+                websocket_handshake_timeout=self._config.connect_timeout,
+                max_frame_size=self._config.max_message_size,
+                logger_name="feeds",
+            )
+        except (OSError, WSError, asyncio.TimeoutError) as error:
+            self.receiver.status("connect_failed", f"{self.url}: {type(error).__name__}: {error}")
+            return self._backoff.next()
+        self._transport = transport
+        self.connects += 1
+        frames_before = self.receiver.frames
+        self._help(self._subscribe())
+        self._help(self._watch_silence())
+        disconnected = asyncio.ensure_future(transport.wait_disconnected())
+        try:
+            await asyncio.wait([disconnected, self._failed], return_when=asyncio.FIRST_COMPLETED)
+            if self._failed.done():
+                self._failed.result()
+            try:
+                await disconnected
+            except (WSError, OSError):
+                pass  # the peer broke the protocol or vanished: told as "disconnected", and we come back
+        finally:
+            self._end_helpers()
+            disconnected.cancel()
+            transport.disconnect(False)
+            self._transport = None
+        if self.receiver.frames > frames_before:
+            self._backoff.reset()
+        return self._backoff.next()
+
+    async def _subscribe(self) -> None:
+        for number, message in enumerate(self.plan.subscribe):
+            if number:
+                await asyncio.sleep(self.plan.message_interval)
+            self._send(message)
+
+    async def _watch_silence(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            frames, began = self.receiver.frames, loop.time()
+            await asyncio.sleep(self._config.silence_timeout)
+            if self.receiver.frames == frames:
+                reason = f"no message for {loop.time() - began:.1f} s"
+                self.receiver.status("silent", reason)
+                self._disconnect(reason)
+                return
+
+    async def _tick(self) -> None:
+        while True:
+            messages = self.pipeline.messages
+            await asyncio.sleep(self._config.tick_interval)
+            if self.pipeline.messages == messages:
+                self._guard(self.receiver.tick)
+
+    async def _fetch(self, request: Fetch) -> None:
+        await self._pace_snapshots(request.tag)
+        self.receiver.requested(request.url, request.tag)
+        try:
+            body = await self._rest.get(request.url)
+        except FetchError as error:
+            self._guard(lambda: self.receiver.fetch_failed(request.tag, str(error)))
+        else:
+            self._guard(lambda: self.receiver.reply(request.tag, body))
+
+    async def _pace_snapshots(self, tag: str) -> None:
+        """Wait before a snapshot that follows another of the same book: that one was too old, or the book is in trouble."""
+        now = asyncio.get_running_loop().time()
+        last, wait = self._snapshot_wait.get(tag, (-1e9, 0.0))
+        shortest, longest = self._config.snapshot_interval, self._config.snapshot_interval * 16
+        wait = min(max(wait * 2, shortest), longest) if now - last < longest * 2 else 0.0
+        self._snapshot_wait[tag] = (now + wait, wait)
+        await asyncio.sleep(wait)
+
+    # --- helpers ----------------------------------------------------------------------------------
+
+    def _send(self, message: bytes) -> None:
+        if self._transport is not None:
+            self.receiver.sent(message)
+            self._transport.send(WSMsgType.TEXT, message)
+
+    def _disconnect(self, reason: str) -> None:
+        self.receiver.disconnect_reason = reason
+        if self._transport is not None:
+            self._transport.disconnect()
+
+    def _guard(self, call: Callable[[], None]) -> None:
+        """Call into the pipeline from outside a frame: what a handler raises ends the line."""
+        try:
+            call()
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    def _help(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._helpers.add(task)
+        task.add_done_callback(self._helped)
+
+    def _helped(self, task: asyncio.Task[None]) -> None:
+        self._helpers.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error if isinstance(error, Exception) else FeedsError(str(error)))
+
+    def _end_helpers(self) -> None:
+        for task in self._helpers:
+            task.cancel()
+        self._snapshot_wait.clear()
+

@@ -1,0 +1,107 @@
+"""REST requests: snapshots and instrument metadata."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from types import TracebackType
+
+import aiohttp
+import msgspec
+
+from feeds.errors import FetchError, excerpt
+
+__all__ = ["RestClient", "RestConfig"]
+
+
+class RestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits of REST requests."""
+
+    timeout: float = 10.0  # seconds, of one attempt
+    attempts: int = 5
+    retry_wait: float = 0.5  # seconds before the second attempt, doubled for each further one
+    max_wait: float = 300.0  # seconds; a Retry-After beyond it is a failure
+    max_body_size: int = 128 * 1024 * 1024  # bytes; exchangeInfo of spot has about 20 MB
+    max_concurrent: int = 4
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.max_concurrent < 1 or self.timeout <= 0:
+            raise ValueError(f"expected attempts and max_concurrent >= 1 and timeout > 0, found {self}")
+
+
+_RETRIED = {418, 429, 500, 502, 503, 504}
+
+
+class RestClient:
+    """Gets from one exchange's REST address, with retries; an async context manager.
+
+    Where the exchange answers 429 or 418 (too many requests, banned), `Retry-After` is obeyed, by all requests.
+    """
+
+    def __init__(self, base_url: str, config: RestConfig, ssl_context: ssl.SSLContext | None = None) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._config = config
+        self._ssl = ssl_context if ssl_context is not None else True  # True: verify by the system's authorities
+        self._slots = asyncio.Semaphore(config.max_concurrent)
+        self._not_before = 0.0  # loop time
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> RestClient:
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._config.timeout))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, path: str) -> bytes:
+        """Return the body of a 200 reply; FetchError when it is refused, or when every attempt has failed."""
+        url = self._base_url + path
+        async with self._slots:
+            for attempt in range(self._config.attempts):
+                await self._wait_until_allowed()
+                wait = self._config.retry_wait * 2**attempt
+                try:
+                    status, headers, body = await self._get_once(url)
+                except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+                    failure = f"{type(error).__name__}: {error}"
+                else:
+                    if status == 200:
+                        return body
+                    failure = f"status {status}: {excerpt(body)}"
+                    if status not in _RETRIED:
+                        raise FetchError(f"{url}: expected status 200, found {failure}")
+                    if status in (418, 429):
+                        wait = max(wait, _seconds(headers.get("Retry-After")))
+                        if wait > self._config.max_wait:
+                            raise FetchError(f"{url}: told to wait {wait:.0f} s, {failure}")
+                        self._not_before = max(self._not_before, asyncio.get_running_loop().time() + wait)
+                        continue
+                if attempt + 1 < self._config.attempts:
+                    await asyncio.sleep(min(wait, self._config.max_wait))
+        raise FetchError(f"{url}: {self._config.attempts} attempts failed, the last with {failure}")
+
+    async def _get_once(self, url: str) -> tuple[int, aiohttp.typedefs.LooseHeaders, bytes]:
+        assert self._session is not None, "used outside its context"
+        async with self._session.get(url, ssl=self._ssl, allow_redirects=False) as reply:
+            body = await reply.content.read(self._config.max_body_size + 1)
+            while not reply.content.at_eof() and len(body) <= self._config.max_body_size:
+                body += await reply.content.read(self._config.max_body_size + 1 - len(body))
+            if len(body) > self._config.max_body_size:
+                raise FetchError(f"{url}: expected at most {self._config.max_body_size} bytes, found more")
+            return reply.status, reply.headers, body
+
+    async def _wait_until_allowed(self) -> None:
+        wait = self._not_before - asyncio.get_running_loop().time()
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+
+def _seconds(retry_after: str | None) -> float:
+    """Return `Retry-After` in seconds, 0 where it is missing or a date, which exchanges do not send."""
+    try:
+        return max(0.0, float(retry_after or 0))
+    except ValueError:
+        return 0.0

@@ -1,0 +1,25 @@
+from libc.stdint cimport int64_t, uint64_t
+
+from feeds.pipeline cimport Pipeline
+from feeds.recording.writer cimport RecordingWriter
+from picows.assembler cimport MessageAssembler
+from picows.listener cimport WSListener
+
+
+# Between socket and pipeline: the one place on the data path that reads a clock, once per socket read. Everything that
+# reaches the pipeline passes here, and is recorded first.
+cdef class Receiver(WSListener):
+    cdef:
+        readonly Pipeline pipeline
+        readonly RecordingWriter writer      # None: not recorded
+        readonly int source
+        readonly uint64_t frames
+        readonly int64_t ts_recv             # of the batch in progress, or of the last one
+        readonly bint is_connected
+        public str disconnect_reason         # why we closed, for the record
+        object _shell                        # told of requests: see Receiver
+        MessageAssembler _assembler
+        bint _in_batch
+
+    cdef int _record(self, int flags, bytes payload, str tag) except -1
+    cdef int _end_batch(self) except -1

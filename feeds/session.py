@@ -1,0 +1,279 @@
+"""Sessions: a handler behind the whole chain, run live or from recordings, and a report of what happened.
+
+    books -> conflation -> digest -> (live: latency) -> handler
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from feeds.book import OrderBook
+from feeds.checks import CheckResult, QuoteCheck
+from feeds.conflation import POLICIES, Conflator
+from feeds.digest import CallbackDigest
+from feeds.errors import ConfigError
+from feeds.events import EventHandler
+from feeds.exchange import Endpoints
+from feeds.exchange import exchange as find_exchange
+from feeds.instrument import Instruments
+from feeds.latency import Histogram, LatencyProbe
+from feeds.pipeline import Pipeline, Problem
+from feeds.recording import Damage, RawSource, RecordingWriter, open_recording
+from feeds.replay import Replay, ReplayWindow
+from feeds.subscription import DEFAULT_CHANNELS, Subscription, subscriptions
+
+__all__ = ["Report", "live", "replay", "run_live"]
+
+PROGRESS_RECORDS = 20_000  # between two calls of `progress`
+PACE_SLICE = 0.005  # seconds between two looks at what is due in a paced replay
+
+
+@dataclass
+class Report:
+    """What happened in a session."""
+
+    mode: str  # "live" or "replay"
+    policy: str
+    elapsed: float = 0.0  # seconds
+    frames: int = 0  # WebSocket frames (live)
+    messages: int = 0
+    payload_bytes: int = 0
+    batches: int = 0
+    trades: int = 0  # callbacks by kind
+    quotes: int = 0
+    books: int = 0
+    deltas: int = 0
+    statuses: int = 0
+    quotes_merged: int = 0  # quotes that a newer one of the same batch stood in for
+    books_merged: int = 0  # book messages that a later update of the same batch stood for
+    applied: int = 0  # deltas and snapshots that became part of a book
+    gaps: int = 0
+    connects: int = 0
+    digest: str = ""
+    recorded_digest: str | None = None  # of the live run, where the recording has one for this policy
+    dropped: int = 0  # messages that the recording had no room for
+    problems: dict[str, Problem] = field(default_factory=dict)
+    order_books: list[OrderBook] = field(default_factory=list)
+    latency: Histogram | None = None
+    damages: list[Damage] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
+
+    @property
+    def callbacks(self) -> int:
+        """How often the handler was called with an event."""
+        return self.trades + self.quotes + self.books + self.deltas + self.statuses
+
+    @property
+    def is_same(self) -> bool | None:
+        """Whether a replay made the callbacks of the live run; None where the recording does not say."""
+        return None if self.recorded_digest is None else self.digest == self.recorded_digest
+
+
+class _Chain:
+    """The stages that one session puts before a handler."""
+
+    def __init__(self, handler: EventHandler, policy: str, *, is_live: bool) -> None:
+        if policy not in POLICIES:
+            raise ConfigError(f"expected a conflation policy among {', '.join(POLICIES)}, found {policy!r}")
+        # A Strategy brings a host that sets its clock and names it when it raises; any other handler is called as it is.
+        self.host: Any = handler.hosted() if hasattr(handler, "hosted") else handler
+        self.probe = LatencyProbe(self.host) if is_live else None
+        self.digest = CallbackDigest(self.probe or self.host)
+        self.conflator = Conflator(self.digest) if policy == "batch" else None
+        self.head: EventHandler = self.conflator or self.digest
+
+    def start(self) -> None:
+        if hasattr(self.host, "start"):
+            self.host.start()
+
+    def stop(self) -> None:
+        if hasattr(self.host, "stop"):
+            self.host.stop()
+
+    def fill(self, report: Report, pipelines: Sequence[Pipeline]) -> None:
+        digest, conflator = self.digest, self.conflator
+        report.trades, report.quotes, report.books = digest.trades, digest.quotes, digest.books
+        report.deltas, report.statuses, report.digest = digest.deltas, digest.statuses, digest.hexdigest
+        if conflator is not None:
+            report.quotes_merged = conflator.quotes_in - conflator.quotes_out
+            report.books_merged = conflator.books_in - conflator.books_out
+        if self.probe is not None:
+            report.latency = self.probe.read_to_callback
+        for pipeline in pipelines:
+            report.messages += pipeline.messages
+            report.payload_bytes += pipeline.payload_bytes
+            report.batches += pipeline.batches
+            report.applied += pipeline.books.applied
+            report.gaps += pipeline.books.gaps
+            report.order_books += pipeline.books.books
+            for kind, problem in pipeline.problems.items():
+                known = report.problems.setdefault(kind, Problem(kind, problem.first))
+                known.count += problem.count
+
+
+# --- live -----------------------------------------------------------------------------------------
+
+
+async def live(
+    handler: EventHandler,
+    exchange: str,
+    symbols: Sequence[str | Subscription],
+    *,
+    channels: Sequence[str] = DEFAULT_CHANNELS,
+    policy: str = "batch",
+    record_to: str | os.PathLike[str] | None = None,
+    duration: float | None = None,
+    stop: asyncio.Event | None = None,
+    endpoints: Endpoints | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    config: Any = None,
+) -> Report:
+    """Run `handler` on live data until `duration` (seconds) has passed, `stop` is set or the task is cancelled.
+
+    `record_to` names a new file that gets everything received. `config` is a `feeds.live.feed.FeedConfig`. Raises
+    UnknownExchange, UnknownSymbol and ConfigError for what cannot be, SubscriptionRefused for what the exchange refuses,
+    FetchError without instrument metadata, and whatever the handler raises (a strategy: StrategyError).
+    """
+    from feeds.live.feed import LiveFeed  # aiohttp: only for who goes live
+
+    found = find_exchange(exchange)
+    chain = _Chain(handler, policy, is_live=True)
+    report = Report("live", policy)
+    wanted = subscriptions(symbols, channels)
+    writer = None if record_to is None else RecordingWriter(record_to, metadata={"policy": policy})
+    began = time.monotonic()
+    try:
+        async with LiveFeed(
+            found, wanted, chain.head, config=config, endpoints=endpoints, ssl_context=ssl_context, writer=writer
+        ) as feed:
+            ending = [asyncio.ensure_future(_stop_later(feed.stop, duration, stop))]
+            chain.start()
+            try:
+                await feed.run()
+            finally:
+                for task in ending:
+                    task.cancel()
+                chain.stop()
+                report.elapsed = time.monotonic() - began
+                report.frames = sum(line.receiver.frames for line in feed.lines)
+                report.connects = sum(line.connects for line in feed.lines)
+                chain.fill(report, [line.pipeline for line in feed.lines])
+                if writer is not None:
+                    writer.note("digest", {"policy": policy, "digest": report.digest, "callbacks": report.callbacks})
+    finally:
+        if writer is not None:
+            writer.close()
+            report.dropped = writer.dropped
+    return report
+
+
+async def _stop_later(stop_feed: Callable[[], None], duration: float | None, stop: asyncio.Event | None) -> None:
+    try:
+        await asyncio.wait_for((stop or asyncio.Event()).wait(), duration)
+    except asyncio.TimeoutError:
+        pass
+    stop_feed()
+
+
+def run_live(handler: EventHandler, exchange: str, symbols: Sequence[str | Subscription], **options: Any) -> Report:
+    """Run `live` in an event loop of its own (uvloop); SIGINT and SIGTERM end the session in good order."""
+    import signal
+
+    import uvloop
+
+    async def main() -> Report:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                loop.add_signal_handler(number, stop.set)
+            except (ValueError, RuntimeError):  # not in the main thread: whoever is, decides
+                break
+        return await live(handler, exchange, symbols, stop=stop, **options)
+
+    return uvloop.run(main())
+
+
+# --- replay ---------------------------------------------------------------------------------------
+
+
+def replay(
+    handler: EventHandler,
+    paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+    *,
+    policy: str = "batch",
+    speed: float | None = None,
+    start: int | None = None,
+    end: int | None = None,
+    check: bool = False,
+    reference: bool = False,
+    format: str = "auto",
+    exchange: str | None = None,
+    progress: Callable[[RawSource], None] | None = None,
+) -> Report:
+    """Run `handler` on recordings, one after the other, through the code that runs live.
+
+    `speed` paces by the recorded receive times (1.0 = as it was, None = as fast as possible). Data events before `start`
+    and messages after `end` (ns since the epoch, receive time) are not delivered; what lies before `start` still builds
+    the books. `check` compares books with quotes where the exchange numbers both alike. `reference` decodes everything
+    with the reference engine. Raises RecordingError, and whatever the handler raises (a strategy: StrategyError).
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    chain = _Chain(handler, policy, is_live=False)
+    head = chain.head if start is None else ReplayWindow(chain.head, start)
+    report = Report("replay", policy)
+    instruments = Instruments()
+    pipelines: list[Pipeline] = []
+    checks: list[QuoteCheck] = []
+    began = time.monotonic()
+
+    def checked(downstream: EventHandler) -> EventHandler:
+        checks.append(QuoteCheck(downstream))
+        return checks[-1]
+
+    chain.start()
+    try:
+        for path in paths:
+            with open_recording(path, format=format, exchange=exchange) as source:
+                run = Replay(
+                    source, head, instruments=instruments, reference=reference, wrap=checked if check else None
+                )
+                for _ in _slices(run, speed, end):
+                    if progress is not None:
+                        progress(source)
+                pipelines += run.pipelines
+                report.damages += source.damages
+                noted = run.notes.get("digest")
+                if len(paths) == 1 and start is None and end is None and noted and noted["policy"] == policy:
+                    report.recorded_digest = noted["digest"]
+    finally:
+        chain.stop()
+        report.elapsed = time.monotonic() - began
+        chain.fill(report, pipelines)
+    report.checks = [result for result in (check.result() for check in checks) if result.compared]
+    return report
+
+
+def _slices(run: Replay, speed: float | None, end: int | None) -> Iterator[None]:
+    """Play the recording in slices, at the pace of its receive times where a speed is given."""
+    last = 2**63 - 1 if end is None else end
+    if speed is None:
+        while run.run(last, PROGRESS_RECORDS) and not run.is_held:
+            yield
+        return
+    while run.ts_recv == 0 and run.run(last, 1) and not run.is_held:  # up to the first record with a time
+        pass
+    first, began = run.ts_recv, time.monotonic()
+    while True:
+        due = first + int((time.monotonic() - began) * speed * 1e9)
+        if not run.run(min(due, last)) or due >= last:
+            return
+        yield
+        time.sleep(PACE_SLICE)

@@ -1,0 +1,32 @@
+"""Running strategies: live, and on recordings, through the same code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from feeds import session
+from feeds.session import Report
+from feeds.subscription import Subscription
+from strategies.strategy import Strategy
+
+__all__ = ["run_live", "run_replay"]
+
+
+def run_live(strategy: Strategy, exchange: str, symbols: Sequence[str | Subscription], **options: Any) -> Report:
+    """Run `strategy` on live data until interrupted; options as for `feeds.session.live`.
+
+        run_live(MyStrategy(), "binance", ["BTC-USDT"], record_to="session.feeds")
+    """
+    return session.run_live(strategy, exchange, symbols, **options)
+
+
+def run_replay(
+    strategy: Strategy, paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str], **options: Any
+) -> Report:
+    """Run `strategy` on recordings; options as for `feeds.session.replay`.
+
+        run_replay(MyStrategy(), "session.feeds")
+    """
+    return session.replay(strategy, paths, **options)
