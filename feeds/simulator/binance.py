@@ -59,16 +59,19 @@ class BinanceSession(Session):
     """One WebSocket connection: streams by name, combined or raw, five or ten messages a second."""
 
     def __init__(
-        self, protocol: "Binance", path: str, combined: bool, streams: Sequence[str], microseconds: bool, now_ns: int
+        self, protocol: "Binance", path: str, streams: Sequence[str], *, combined: bool, microseconds: bool
     ) -> None:
         self._protocol = protocol
         self._path = path
         self._combined = combined
         self._suffix = MICROSECONDS if microseconds else ""
+        self._first_streams = streams
         self._names: dict[str, None] = {}  # subscribed, in order; unknown ones too
         self._delivered: dict[str, str] = {}  # those with data: the source's key -> name
         self._received: deque[int] = deque(maxlen=protocol.dialect.messages_per_second)
-        self._subscribe(streams, now_ns)
+
+    def open(self, now_ns: int) -> None:
+        self._subscribe(self._first_streams, now_ns)
 
     @property
     def streams(self) -> list[str]:
@@ -216,7 +219,7 @@ class Binance(ExchangeProtocol):
         self._minute = 0
         self._used_weight = 0
 
-    def connect(self, target: str, now_ns: int) -> BinanceSession:
+    def connect(self, target: str) -> BinanceSession:
         parts = urlsplit(target)
         path = self.dialect.route(parts.path)
         if path is None:
@@ -231,7 +234,7 @@ class Binance(ExchangeProtocol):
             )
         unit = query.get("timeUnit", ["millisecond"])[0].lower()
         microseconds = unit == "microsecond" and self.dialect.times_in_microseconds
-        return BinanceSession(self, parts.path, combined, streams, microseconds, now_ns)
+        return BinanceSession(self, parts.path, streams, combined=combined, microseconds=microseconds)
 
     def rest(self, target: str, now_ns: int, *, stale: bool = False) -> HttpReply:
         parts = urlsplit(target)

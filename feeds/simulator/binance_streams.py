@@ -168,7 +168,7 @@ class GeneratedSource(Source):
     """Order flow as Binance's streams. Streams exist while they have subscribers and cost nothing otherwise."""
 
     def __init__(self, dialect: Dialect, flow: OrderFlow, numbers: dict[str, Numbers]) -> None:
-        self.flow = flow
+        self._flow = flow
         self._dialect = dialect
         self._numbers = numbers
         self._streams: dict[str, _Stream] = {}
@@ -176,21 +176,25 @@ class GeneratedSource(Source):
         self._tick_ns = (flow.ts_event // _TICK_NS + 1) * _TICK_NS
 
     @property
+    def flow(self) -> OrderFlow:
+        return self._flow
+
+    @property
     def next_ns(self) -> int:
-        return min(self.flow.next_ns, self._tick_ns)
+        return min(self._flow.next_ns, self._tick_ns)
 
     def poll(self, until_ns: int) -> Iterator[Batch]:
         while True:
-            now_ns = min(self.flow.next_ns, self._tick_ns)
+            now_ns = min(self._flow.next_ns, self._tick_ns)
             if now_ns > until_ns:
                 return
             # A change at the very end of a period still belongs to it.
-            messages = self._publish(self.flow.next_burst()) if self.flow.next_ns <= self._tick_ns else self._tick()
+            messages = self._publish(self._flow.next_burst()) if self._flow.next_ns <= self._tick_ns else self._tick()
             if messages:
                 yield Batch(now_ns, messages)
 
     def burst(self, symbol: str, orders: int, now_ns: int) -> Batch:
-        return Batch(now_ns, self._publish(self.flow.burst(symbol, orders, now_ns)))
+        return Batch(now_ns, self._publish(self._flow.burst(symbol, orders, now_ns)))
 
     def subscribe(self, session: Session, stream: str, now_ns: int) -> None:
         active = self._streams.get(stream)
@@ -215,16 +219,16 @@ class GeneratedSource(Source):
     def snapshot(self, symbol: str, limit: int, now_ns: int, *, stale: bool = False) -> bytes | None:
         if symbol not in self._numbers:
             return None
-        book = self.flow.first_book(symbol) if stale else self.flow.book(symbol, levels=limit)
+        book = self._flow.first_book(symbol) if stale else self._flow.book(symbol, levels=limit)
         return self._dialect.snapshot(self._numbers[symbol], now_ns // NS_PER_MS, book, limit).encode()
 
     def _open(self, key: str, name: StreamName) -> _Stream:
         numbers = self._numbers[name.symbol]
         if name.kind == "depth":
-            last_id = self.flow.last_id(name.symbol)
+            last_id = self._flow.last_id(name.symbol)
             return _Diffs(key, name.symbol, self._dialect, numbers, name.period_ns, last_id)
         if name.kind == "partial":
-            return _PartialBook(key, name.symbol, self._dialect, numbers, name.period_ns, name.levels, self.flow)
+            return _PartialBook(key, name.symbol, self._dialect, numbers, name.period_ns, name.levels, self._flow)
         if name.kind == "bookTicker":
             return _BookTicker(key, name.symbol, self._dialect, numbers, 0)
         if name.kind == "trade":

@@ -139,7 +139,10 @@ class FaultPlan:
     """The faults of one simulated exchange. Pure: it is shown messages and requests with their times."""
 
     def __init__(self, protocol: ExchangeProtocol, faults: Sequence[AnyFault] = (), start_ns: int = 0) -> None:
-        """Arm `faults`, counting from `start_ns`. ValueError for a symbol that is not listed or a count below one."""
+        """Arm `faults`, counting from `start_ns`.
+
+        ValueError for a symbol that is not listed, a count below one, a stale snapshot of a recording.
+        """
         self._protocol = protocol
         self._armed: list[_Armed] = []
         self._muted_until = 0
@@ -147,7 +150,7 @@ class FaultPlan:
             self.inject(fault, start_ns)
 
     def inject(self, fault: AnyFault, now_ns: int) -> None:
-        """Arm a fault, counting its `at` from `now_ns`."""
+        """Arm a fault, counting its `at` from `now_ns`. ValueError as in the constructor."""
         symbol = getattr(fault, "symbol", None)
         if symbol is not None and symbol not in self._protocol.markets:
             raise ValueError(f"expected one of {sorted(self._protocol.markets)}, found {symbol!r}")
@@ -156,6 +159,8 @@ class FaultPlan:
             raise ValueError(f"expected a count of at least 1, at and after not below 0, found {fault}")
         if isinstance(fault, RestLimit) and fault.status not in (418, 429):
             raise ValueError(f"expected status 418 or 429, found {fault.status}")
+        if isinstance(fault, StaleSnapshot):
+            _ = self._protocol.source.flow  # ValueError here rather than when a client asks
         self._armed.append(armed)
 
     @property

@@ -229,7 +229,7 @@ class OrderFlow:
         return self._next_ns
 
     def __iter__(self) -> Iterator[Update]:
-        """Yield updates without end, in the order of their times."""
+        """Yield updates without end, in the order of their times; the books are ahead, at the end of each burst."""
         while True:
             yield from self.next_burst()
 

@@ -158,7 +158,7 @@ class PlaybackSource(Source):
         if session in self._cursors:
             self._cursors[session].paused = True
 
-    def resume(self, session: Session, now_ns: int) -> None:
+    def resume(self, session: Session) -> None:
         if session in self._cursors:
             self._cursors[session].paused = False
 

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from feeds.simulator.markets import Market
+from feeds.simulator.order_flow import OrderFlow
 
 # What a message means to the faults: a delta is cumulative and part of a sequence, a book or quote replaces the last.
 Kind = Literal["delta", "book", "quote", "trade", "other"]
@@ -64,6 +65,15 @@ class PolicyViolation(SimulatorError):
 class Session(ABC):
     """One client's connection: its subscriptions, its mode, its limits."""
 
+    @property
+    @abstractmethod
+    def streams(self) -> list[str]:
+        """Names of what the client subscribed to, in its order."""
+
+    @abstractmethod
+    def open(self, now_ns: int) -> None:
+        """Subscribe to what the request target named. Called once, when the connection stands."""
+
     @abstractmethod
     def count_frame(self, monotonic_ns: int) -> None:
         """Count a frame of the client, PING and PONG too, against its limits. PolicyViolation ends the connection."""
@@ -78,7 +88,7 @@ class Session(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give up the subscriptions. Called once, after the client has gone."""
+        """Give up the subscriptions. Called once, after the client of an opened session has gone."""
 
 
 class Source(ABC):
@@ -111,14 +121,19 @@ class Source(ABC):
     def snapshot(self, symbol: str, limit: int, now_ns: int, *, stale: bool = False) -> bytes | None:
         """Return the body of a REST book snapshot; None if there is none. A stale one is too old to join any delta."""
 
+    @property
+    def flow(self) -> OrderFlow:
+        """The order flow behind it. ValueError for a source that has none."""
+        raise ValueError("expected generated order flow, found a recording")
+
     def burst(self, symbol: str, orders: int, now_ns: int) -> Batch:
-        """Make `orders` orders at one instant. ValueError for a source that cannot."""
+        """Make `orders` orders at one instant. ValueError for a source that has no order flow."""
         raise ValueError("expected generated order flow, found a recording: it cannot make bursts")
 
     def pause(self, session: Session) -> None:  # noqa: B027  (only a source that waits for its readers cares)
         """A client does not read as fast as it is sent to."""
 
-    def resume(self, session: Session, now_ns: int) -> None:  # noqa: B027
+    def resume(self, session: Session) -> None:  # noqa: B027
         """It has caught up."""
 
 
@@ -132,8 +147,8 @@ class ExchangeProtocol(ABC):
     markets: dict[str, Market]  # by symbol
 
     @abstractmethod
-    def connect(self, target: str, now_ns: int) -> Session:
-        """Open a session for a WebSocket upgrade of this request target. Refused where the exchange would refuse."""
+    def connect(self, target: str) -> Session:
+        """Make the session for a WebSocket upgrade of this request target. Refused where the exchange would refuse."""
 
     @abstractmethod
     def rest(self, target: str, now_ns: int, *, stale: bool = False) -> HttpReply:
