@@ -1,0 +1,47 @@
+"""WebSockets for asyncio: RFC 6455 in Cython, frames without a copy."""
+
+from picows.client import ws_connect
+from picows.errors import (
+    WSError,
+    WSHandshakeError,
+    WSInvalidHeaderError,
+    WSInvalidMessageError,
+    WSInvalidStatusError,
+    WSInvalidUpgradeError,
+    WSInvalidURL,
+    WSProtocolError,
+)
+from picows.frame import WSCloseCode, WSFrame, WSMsgType
+from picows.handshake import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
+from picows.listener import WSListener
+from picows.logger import PICOWS_DEBUG_LL
+from picows.serializer import serialize_frame
+from picows.server import ws_create_server
+from picows.transport import WSAutoPingStrategy, WSTransport
+from picows.url import WSParsedURL, parse_url
+
+__all__ = [
+    "PICOWS_DEBUG_LL",
+    "WSAutoPingStrategy",
+    "WSCloseCode",
+    "WSError",
+    "WSFrame",
+    "WSHandshakeError",
+    "WSInvalidHeaderError",
+    "WSInvalidMessageError",
+    "WSInvalidStatusError",
+    "WSInvalidURL",
+    "WSInvalidUpgradeError",
+    "WSListener",
+    "WSMsgType",
+    "WSParsedURL",
+    "WSProtocolError",
+    "WSTransport",
+    "WSUpgradeRequest",
+    "WSUpgradeResponse",
+    "WSUpgradeResponseWithListener",
+    "parse_url",
+    "serialize_frame",
+    "ws_connect",
+    "ws_create_server",
+]

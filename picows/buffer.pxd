@@ -1,0 +1,40 @@
+# One allocation of bytes that memoryviews may outlive their use by a ReadBuffer.
+cdef class Block:
+    cdef:
+        char* data
+        Py_ssize_t capacity
+
+        # Memoryviews alive on this block. While there are any, a ReadBuffer does not write into it again.
+        Py_ssize_t exports
+
+        # Which bytes the next memoryview shows.
+        char* view_ptr
+        Py_ssize_t view_size
+
+
+cdef class ReadBuffer:
+    cdef:
+        # Bytes in [read_pos, write_pos) have arrived and are unparsed; `data` is block.data.
+        Block block
+        char* data
+        readonly Py_ssize_t capacity
+        readonly Py_ssize_t read_pos
+        readonly Py_ssize_t write_pos
+
+        # What `capacity` returns to when what is unparsed fits in.
+        readonly Py_ssize_t initial_capacity
+
+    # Make room for at least `at_least` bytes behind write_pos and return where they begin; the caller may fill
+    # capacity - write_pos of them. Moves the unparsed bytes to the front, gives memory back that a large frame no longer
+    # needs, and may move `data`: pointers taken before it are dead after it.
+    cdef char* reserve(self, Py_ssize_t at_least) except NULL
+
+    # `size` bytes were written where reserve() said. ValueError if there was no room for as many.
+    cdef int commit(self, Py_ssize_t size) except -1
+
+    # A read-only view of bytes of this buffer. It stays valid for as long as it is referenced: the price is that the
+    # next reserve() takes a new block.
+    cdef object view(self, char* ptr, Py_ssize_t size)
+
+    cdef int _move_to(self, Py_ssize_t capacity) except -1
+    cdef int _use(self, Block block) except -1

@@ -1,0 +1,226 @@
+"""Opening a WebSocket as a client."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from picows.errors import WSHandshakeError
+from picows.handshake import ClientHandshake, HeadersLike, WSUpgradeRequest, WSUpgradeResponse, reserved_bits
+from picows.keepalive import keepalive_factory
+from picows.listener import WSListener
+from picows.logger import PICOWS_DEBUG_LL, LoggerLike, connection_logger
+from picows.protocol import WSProtocol
+from picows.transport import WSAutoPingStrategy, WSTransport
+from picows.url import WSParsedURL, parse_url
+
+__all__ = ["ws_connect"]
+
+ListenerFactory = Callable[[], WSListener] | Callable[[WSUpgradeRequest, WSUpgradeResponse], WSListener]
+SocketFactory = Callable[[WSParsedURL], socket.socket | Awaitable[socket.socket | None] | None]
+
+
+async def ws_connect(
+    ws_listener_factory: ListenerFactory,
+    url: str,
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    disconnect_on_exception: bool = True,
+    websocket_handshake_timeout: float | None = 5,
+    websocket_close_timeout: float | None = 10,
+    logger_name: str | LoggerLike | None = None,
+    enable_auto_ping: bool = False,
+    auto_ping_idle_timeout: float = 10,
+    auto_ping_reply_timeout: float = 10,
+    auto_ping_strategy: WSAutoPingStrategy = WSAutoPingStrategy.PING_WHEN_IDLE,
+    enable_auto_pong: bool = True,
+    max_frame_size: int = 10 * 1024 * 1024,
+    extra_headers: HeadersLike | None = None,
+    read_buffer_init_size: int = 16 * 1024,
+    socket_factory: SocketFactory | None = None,
+    **kwargs: Any,
+) -> tuple[WSTransport, WSListener]:
+    """Open a WebSocket at `url` and return its transport and listener.
+
+    ws_listener_factory -- makes the listener once the server has agreed: called with the request and the response if it
+        takes two arguments, else with none.
+    ssl_context -- for wss; by default the server's certificate and name are verified against the system's authorities.
+    disconnect_on_exception -- close with INTERNAL_ERROR when the listener raises; otherwise it is only logged.
+    websocket_handshake_timeout -- seconds from connected to upgraded; None: no limit.
+    websocket_close_timeout -- seconds from our CLOSE, or disconnect(), to a forced end; None: no limit.
+    logger_name -- what follows "picows." in the logger's name, or a logger.
+    enable_auto_ping -- ping after `auto_ping_idle_timeout` seconds, by `auto_ping_strategy`, and close the connection
+        if `auto_ping_reply_timeout` seconds later no pong has come.
+    enable_auto_pong -- answer PING frames; they do not reach the listener then.
+    max_frame_size -- bytes of payload; a longer frame closes the connection with MESSAGE_TOO_BIG.
+    extra_headers -- for the upgrade request; Host and Authorization replace ours.
+    read_buffer_init_size -- bytes; the buffer grows for larger frames and shrinks to this again.
+    socket_factory -- called with the parsed URL; returns, or is a coroutine that returns, a socket, connected or not,
+        or None.
+    kwargs -- go to `loop.create_connection`.
+
+    Raises WSInvalidURL, WSHandshakeError (see its subclasses) for an answer that is no WebSocket, TimeoutError, and
+    what the network raises.
+    """
+    for name in ("ssl", "sock", "all_errors", "protocol_factory", "host", "port"):
+        if name in kwargs:
+            raise TypeError(f"ws_connect() sets {name!r} of loop.create_connection() itself")
+    parsed = parse_url(url)
+    loop = asyncio.get_running_loop()
+    handshake = ClientHandshake(parsed, extra_headers)
+    request = handshake.request_bytes()
+
+    def make_protocol() -> _ClientProtocol:
+        return _ClientProtocol(
+            handshake,
+            request,
+            ws_listener_factory,
+            close_timeout=websocket_close_timeout,
+            is_client_side=True,
+            disconnect_on_exception=disconnect_on_exception,
+            enable_auto_pong=enable_auto_pong,
+            max_frame_size=max_frame_size,
+            read_buffer_init_size=read_buffer_init_size,
+            logger=connection_logger(logger_name, "client"),
+            make_keepalive=keepalive_factory(
+                enable_auto_ping, auto_ping_idle_timeout, auto_ping_reply_timeout, auto_ping_strategy
+            ),
+        )
+
+    if parsed.is_secure:
+        kwargs["ssl"] = ssl_context if ssl_context is not None else ssl.create_default_context()
+    sock = None if socket_factory is None else await _make_socket(socket_factory, parsed)
+    if sock is None:
+        _, protocol = await loop.create_connection(make_protocol, parsed.host, parsed.port, **kwargs)
+    else:
+        if parsed.is_secure:
+            kwargs.setdefault("server_hostname", parsed.host)
+        try:
+            _, protocol = await loop.create_connection(make_protocol, sock=sock, **kwargs)
+        except BaseException:
+            sock.close()
+            raise
+    try:
+        await asyncio.wait_for(protocol.opened, websocket_handshake_timeout)
+    except asyncio.TimeoutError:
+        protocol.abort()
+        raise TimeoutError(
+            f"no WebSocket handshake with {parsed.host}:{parsed.port} within {websocket_handshake_timeout} seconds"
+        ) from None
+    except BaseException:
+        protocol.abort()
+        raise
+    return protocol.transport, protocol.listener
+
+
+async def _make_socket(socket_factory: SocketFactory, url: WSParsedURL) -> socket.socket | None:
+    made = socket_factory(url)
+    sock = await made if inspect.isawaitable(made) else made
+    if sock is None:
+        return None
+    sock.setblocking(False)
+    try:
+        sock.getpeername()
+    except OSError:
+        try:
+            await _connect_socket(sock, url)
+        except BaseException:
+            sock.close()
+            raise
+    return sock
+
+
+async def _connect_socket(sock: socket.socket, url: WSParsedURL) -> None:
+    loop = asyncio.get_running_loop()
+    addresses = await loop.getaddrinfo(url.host, url.port, family=sock.family, type=sock.type, proto=sock.proto)
+    # A socket that failed to connect cannot be tried again everywhere, and we were given only one.
+    await loop.sock_connect(sock, addresses[0][4])
+
+
+def _wants_handshake(factory: ListenerFactory) -> bool:
+    """True if `factory` cannot be called without arguments."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # some types written in C have no signature
+        return False
+    required = [
+        p for p in parameters
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]  # fmt: skip
+    return len(required) == 2
+
+
+class _ClientProtocol(WSProtocol):
+    def __init__(
+        self,
+        handshake: ClientHandshake,
+        request: bytes,
+        listener_factory: ListenerFactory,
+        *,
+        close_timeout: float | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._handshake = handshake
+        self._request = request
+        self._listener_factory = listener_factory
+        self._close_timeout = close_timeout
+        self._loop = asyncio.get_running_loop()
+        self._stream: asyncio.Transport | None = None
+        self.opened: asyncio.Future[None] = self._loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._stream = cast(asyncio.Transport, transport)
+        self.logger.log(PICOWS_DEBUG_LL, "connected to %s", transport.get_extra_info("peername"))
+        self._stream.write(self._request)
+
+    def abort(self) -> None:
+        if self._stream is not None:
+            self._stream.abort()
+
+    def handshake_received(self, data: bytes) -> None:
+        if self.opened.done():
+            return
+        try:
+            response = self._handshake.receive(data)
+            if response is None:
+                return
+            if _wants_handshake(self._listener_factory):
+                listener = self._listener_factory(self._handshake.request, response)  # type: ignore[call-arg]
+            else:
+                listener = self._listener_factory()  # type: ignore[call-arg]
+            if not isinstance(listener, WSListener):
+                raise TypeError(f"expected ws_listener_factory to return a WSListener, found {listener!r}")
+        except Exception as exc:
+            self._fail(exc)
+            return
+        transport = WSTransport(
+            self._loop,
+            self._stream,
+            listener,
+            self._handshake.request,
+            response,
+            self.logger,
+            self._close_timeout,
+            True,
+        )
+        self.logger.info("connected: %s", self._handshake.request.path.decode())
+        self.opened.set_result(None)
+        self.open(transport, listener, reserved_bits(response), self._handshake.trailing)
+
+    def handshake_lost(self, exc: Exception | None) -> None:
+        if self.opened.done():
+            return
+        try:
+            self._handshake.receive_eof()
+        except WSHandshakeError as error:
+            error.__cause__ = exc
+            self._fail(error)
+
+    def _fail(self, exc: Exception) -> None:
+        self.opened.set_exception(exc)
+        self.abort()

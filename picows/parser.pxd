@@ -1,0 +1,61 @@
+from libc.stdint cimport uint8_t
+
+from picows.buffer cimport ReadBuffer
+from picows.frame cimport WSFrame
+
+
+# Bytes committed to `buffer` in, frames out (RFC 6455 section 5). No I/O and no clock.
+cdef class FrameParser:
+    cdef:
+        readonly ReadBuffer buffer
+
+        # What next_frame() last returned; filled anew by each call.
+        readonly WSFrame frame
+        # What peek_ahead() last returned.
+        readonly WSFrame ahead
+
+        # True from the moment a CLOSE was returned: whatever follows it is discarded (RFC 6455 section 1.4).
+        readonly bint is_closed
+
+        # Limits and rules.
+        readonly Py_ssize_t max_frame_size
+        readonly bint expects_masked
+        uint8_t reserved_bits       # which of 0x70 may be set
+
+        # The next frame, complete and checked, at buffer.read_pos: valid while ahead_ready.
+        bint ahead_ready
+        uint8_t ahead_flags         # first byte of its header
+        uint8_t ahead_header_size
+        Py_ssize_t ahead_payload_size
+
+        # A fragmented message has begun and not ended.
+        bint in_message
+        # Bytes that the incomplete frame at the end lacks, as far as its header tells; at least 1.
+        Py_ssize_t missing
+        # The WSProtocolError that stands behind the frames returned so far.
+        object error
+
+    # Where to read into: room for the rest of the frame that is being received, at least `at_least` bytes. The caller
+    # may fill `buffer.capacity - buffer.write_pos` of them and then says commit(). Kills the payload of `frame`.
+    cdef char* reserve(self, Py_ssize_t at_least) except NULL
+    cdef int commit(self, Py_ssize_t size) except -1
+
+    # 1: `frame` is the next frame. 0: none is complete. WSProtocolError, then and ever after: the peer broke the rules.
+    cdef int next_frame(self) except -1
+
+    # The message type of the complete frame behind `frame`, -1 if there is none.
+    cdef int ahead_msg_type(self) noexcept
+    # Show that frame in `ahead`, or drop it, while `frame` stays valid. Only when ahead_msg_type() is not -1.
+    cdef WSFrame peek_ahead(self)
+    cdef int skip_ahead(self) except -1
+
+    cdef int _look_ahead(self) except -1
+    cdef int _reject(self, int code, str message) except -1
+    cdef int _check_close(self, const uint8_t* payload, Py_ssize_t size) except -1
+    cdef Py_ssize_t _ahead_size(self) noexcept
+    cdef int _show(self, WSFrame frame) noexcept
+    cdef int _step(self) noexcept
+    cdef int _forget_frames(self) noexcept
+
+
+cpdef bint is_close_code_allowed(int code) noexcept

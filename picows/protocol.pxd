@@ -1,0 +1,41 @@
+from libc.stdint cimport int64_t
+
+from picows.frame cimport WSFrame
+from picows.listener cimport WSListener
+from picows.parser cimport FrameParser
+from picows.transport cimport WSTransport
+
+
+# What the event loop calls: bytes of one connection into the parser, frames out to the listener. The opening handshake
+# is a subclass's (client.py, server.py), which calls open() when it has succeeded.
+cdef class FrameProtocol:
+    cdef:
+        object __weakref__
+
+        readonly FrameParser parser
+        readonly WSTransport transport      # None until open()
+        readonly WSListener listener        # None until open()
+        readonly object logger
+
+        bint disconnect_on_exception
+        bint enable_auto_pong
+        # The underlying transport's buffer is above its high-water mark.
+        bint is_writing_paused
+
+        # Monotonic time of the last read; kept only with a keepalive, which alone asks.
+        readonly int64_t last_read_ns
+        object keepalive
+        object make_keepalive
+
+        # An exception that came out of asking about the frame ahead; raised when the frame before it was delivered.
+        object postponed
+
+    cdef int _deliver(self) except -1
+    cdef int _deliver_frames(self) except -1
+    cdef int _deliver_close(self, WSFrame frame) except -1
+    # True for a frame that the listener does not see: a PING that is answered, the pong of our own ping.
+    cdef bint _consumes(self, WSFrame frame) except -1
+    # Drop such frames behind the current one, so that its last_in_buffer tells the listener the truth. True if the frame
+    # that is ahead now has been asked about.
+    cdef bint _consume_ahead(self) except -1
+    cdef int _failed(self, exc) except -1

@@ -1,0 +1,203 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""The receiving side of a connection: between the event loop and the listener."""
+import asyncio
+
+from cpython.buffer cimport PyBUF_WRITE
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.stdint cimport int64_t
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from picows.buffer cimport ReadBuffer
+from picows.frame cimport WSCloseCode, WSFrame, WSMsgType
+from picows.listener cimport WSListener
+from picows.parser cimport FrameParser
+from picows.transport cimport WSTransport
+
+from picows.errors import WSProtocolError
+
+
+cdef int64_t monotonic_ns() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return <int64_t> t.tv_sec * 1_000_000_000 + t.tv_nsec
+
+
+cdef class FrameProtocol:
+    """Reads frames of one connection once its handshake is done, and ends it by the rules.
+
+    make_keepalive -- None, or called with this object when the connection opens; returns what has `stop()`.
+    """
+
+    def __init__(
+        self, *, bint is_client_side, bint disconnect_on_exception, bint enable_auto_pong, Py_ssize_t max_frame_size,
+        Py_ssize_t read_buffer_init_size, logger, make_keepalive=None
+    ):
+        self.parser = FrameParser(not is_client_side, max_frame_size, read_buffer_init_size)
+        self.disconnect_on_exception = disconnect_on_exception
+        self.enable_auto_pong = enable_auto_pong
+        self.logger = logger
+        self.make_keepalive = make_keepalive
+
+    def open(self, WSTransport transport not None, WSListener listener not None, int reserved_bits, bytes received):
+        """The handshake is done. `received` is what came in behind it; frames in it are delivered before this returns."""
+        self.transport = transport
+        self.listener = listener
+        self.parser.reserved_bits = reserved_bits & 0x70
+        if self.make_keepalive is not None:
+            self.last_read_ns = monotonic_ns()
+            self.keepalive = self.make_keepalive(self)
+        try:
+            listener.on_ws_connected(transport)
+        except Exception as exc:
+            self.logger.exception("on_ws_connected raised; disconnecting")
+            transport.fail(exc, WSCloseCode.INTERNAL_ERROR, "")
+        if received:
+            self.parser.buffer.append(received)
+        self._deliver()
+
+    def get_buffer(self, sizehint):
+        """Return where the event loop reads into."""
+        cdef char* free = self.parser.reserve(1)
+        cdef ReadBuffer buffer = self.parser.buffer
+        return PyMemoryView_FromMemory(free, buffer.capacity - buffer.write_pos, PyBUF_WRITE)
+
+    def buffer_updated(self, Py_ssize_t nbytes):
+        """`nbytes` were read."""
+        self.parser.commit(nbytes)
+        if self.transport is None:
+            self.handshake_received(self.parser.buffer.take())
+        else:
+            if self.keepalive is not None:
+                self.last_read_ns = monotonic_ns()
+            self._deliver()
+
+    def connection_lost(self, exc):
+        """The connection is gone; `exc` is None after an orderly end."""
+        if self.transport is None:
+            self.handshake_lost(exc)
+            return
+        if self.keepalive is not None:
+            self.keepalive.stop()
+        self.transport.connection_lost()
+        try:
+            self.listener.on_ws_disconnected(self.transport)
+        except Exception as raised:
+            self.logger.exception("on_ws_disconnected raised")
+            if self.transport.failure is None:
+                self.transport.failure = raised
+        self.logger.info("disconnected" if exc is None else "disconnected: %r", *([] if exc is None else [exc]))
+        self.transport.finish()
+
+    def pause_writing(self):
+        self.is_writing_paused = True
+        if self.listener is not None:
+            try:
+                self.listener.pause_writing()
+            except Exception as exc:
+                self._failed(exc)
+
+    def resume_writing(self):
+        self.is_writing_paused = False
+        if self.listener is not None:
+            try:
+                self.listener.resume_writing()
+            except Exception as exc:
+                self._failed(exc)
+
+    def idle_seconds(self) -> float:
+        """Seconds since the last read, on a connection with a keepalive."""
+        return (monotonic_ns() - self.last_read_ns) / 1e9
+
+    def listener_failed(self, exc):
+        """A method of the listener that others call raised `exc`."""
+        self._failed(exc)
+
+    def give_up(self, reason):
+        """Close a connection whose peer is silent. Not an error that wait_disconnected() raises."""
+        self.transport.fail(None, WSCloseCode.GOING_AWAY, reason)
+
+    cdef int _deliver(self) except -1:
+        while not self.transport.is_closing:
+            try:
+                self._deliver_frames()
+                break
+            except Exception as exc:
+                self._failed(exc)
+        return 0
+
+    cdef int _deliver_frames(self) except -1:
+        cdef:
+            FrameParser parser = self.parser
+            WSFrame frame = parser.frame
+            WSTransport transport = self.transport
+            WSListener listener = self.listener
+            bint was_asked = False
+
+        while not transport.is_closing and parser.next_frame():
+            if frame.msg_type > WSMsgType.BINARY or transport.is_pong_awaited:
+                if not was_asked and self._consumes(frame):
+                    continue
+            was_asked = False
+            if parser.ahead_ready and (parser.ahead_msg_type() > WSMsgType.BINARY or transport.is_pong_awaited):
+                was_asked = self._consume_ahead()
+            if frame.msg_type == WSMsgType.CLOSE:
+                self._deliver_close(frame)
+            else:
+                listener.on_ws_frame(transport, frame)
+            if self.postponed is not None:
+                exc, self.postponed = self.postponed, None
+                raise exc
+        return 0
+
+    cdef int _deliver_close(self, WSFrame frame) except -1:
+        self.transport.record_received_close(frame)
+        try:
+            self.listener.on_ws_frame(self.transport, frame)
+        except Exception as exc:
+            self._failed(exc)
+        self.transport.finish_close()
+        return 0
+
+    cdef bint _consumes(self, WSFrame frame) except -1:
+        if frame.msg_type == WSMsgType.PING and self.enable_auto_pong:
+            # A peer that pings and does not read would have us store its pongs without end. RFC 6455 section 5.5.3
+            # lets the answer to a later ping stand for the ones before.
+            if not self.is_writing_paused:
+                self.transport.send_pong(frame.get_payload_as_bytes())
+            return True
+        if self.transport.is_pong_awaited and self.listener.is_user_specific_pong(frame):
+            self.transport.notify_user_specific_pong_received()
+            return True
+        return False
+
+    cdef bint _consume_ahead(self) except -1:
+        cdef FrameParser parser = self.parser
+        try:
+            while parser.ahead_ready:
+                if not self._consumes(parser.peek_ahead()):
+                    return True
+                parser.skip_ahead()
+        except Exception as exc:
+            self.postponed = exc
+        return parser.ahead_ready
+
+    cdef int _failed(self, exc) except -1:
+        """A rule was broken by the peer, or a method of the listener raised `exc`."""
+        if exc is self.parser.error:
+            self.logger.warning("closing: peer broke RFC 6455: %s", exc.message)
+            self.transport.fail(exc, exc.code, exc.message)
+        elif isinstance(exc, WSProtocolError):
+            self.logger.warning("closing: listener raised %r", exc)
+            self.transport.fail(exc, exc.code, exc.message)
+        elif self.disconnect_on_exception:
+            self.logger.error("listener raised; disconnecting", exc_info=exc)
+            self.transport.fail(exc, WSCloseCode.INTERNAL_ERROR, "")
+        else:
+            self.logger.error("listener raised", exc_info=exc)
+        return 0
+
+
+class WSProtocol(FrameProtocol, asyncio.BufferedProtocol):
+    """A FrameProtocol that event loops recognise. Subclasses add `handshake_received` and `handshake_lost`."""
+
+    __slots__ = ()
