@@ -1,0 +1,41 @@
+"""Exchanges that speak their real protocols on loopback, from generated order flow or from a recording."""
+
+from feeds.simulator.faults import (
+    AnyFault,
+    Disconnect,
+    Duplicate,
+    Gap,
+    Malformed,
+    MissingField,
+    Mute,
+    Refuse,
+    RestLimit,
+    StaleSnapshot,
+    UnknownEvent,
+    UnknownSymbol,
+)
+from feeds.simulator.order_flow import FlowConfig, OrderFlow
+from feeds.simulator.playback import Playback, PlaybackError
+from feeds.simulator.protocol import SimulatorError
+from feeds.simulator.server import SimulatedExchange
+
+__all__ = [
+    "AnyFault",
+    "Disconnect",
+    "Duplicate",
+    "FlowConfig",
+    "Gap",
+    "Malformed",
+    "MissingField",
+    "Mute",
+    "OrderFlow",
+    "Playback",
+    "PlaybackError",
+    "Refuse",
+    "RestLimit",
+    "SimulatedExchange",
+    "SimulatorError",
+    "StaleSnapshot",
+    "UnknownEvent",
+    "UnknownSymbol",
+]

@@ -1,0 +1,261 @@
+"""What can go wrong, on request: at a time, after a number of messages, or right now."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from feeds.simulator.order_flow import NS_PER_SECOND
+from feeds.simulator.protocol import ExchangeProtocol, HttpReply, Message
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """When a fault strikes. It concerns the exchange as a whole: all clients see the same."""
+
+    at: float = 0.0  # seconds of exchange time after the start, or after `inject`
+    after: int = 0  # so many messages that the fault could have struck pass first
+
+
+class Gap(Fault, frozen=True):
+    """Lose book deltas of a symbol: sequence numbers skip."""
+
+    symbol: str
+    count: int = 1
+
+
+class Duplicate(Fault, frozen=True):
+    """Send book deltas of a symbol twice."""
+
+    symbol: str
+    count: int = 1
+
+
+class Malformed(Fault, frozen=True):
+    """Cut messages of a symbol off in the middle: not JSON any more."""
+
+    symbol: str
+    count: int = 1
+
+
+class MissingField(Fault, frozen=True):
+    """Send book deltas of a symbol without one of their fields."""
+
+    symbol: str
+    field: str
+    count: int = 1
+
+
+class UnknownEvent(Fault, frozen=True):
+    """Send a well-formed message of a type that nobody knows, in front of the next message."""
+
+
+class UnknownSymbol(Fault, frozen=True):
+    """Send a book delta of a symbol that is not listed, in front of the next message."""
+
+
+class Disconnect(Fault, frozen=True):
+    """Drop every connection, with a close code or by a reset without any goodbye.
+
+    At its time, whether or not there are messages; with `after`, in front of the message behind so many.
+    """
+
+    code: int | None = None
+
+
+class Mute(Fault, frozen=True):
+    """Send no data for a while; PINGs, PONGs and answers go on. What would have been sent is lost."""
+
+    seconds: float
+
+
+class Refuse(Fault, frozen=True):
+    """Accept no new connections for a while, neither WebSocket nor REST. Those that stand are kept."""
+
+    seconds: float
+
+
+class StaleSnapshot(Fault, frozen=True):
+    """Answer requests for a symbol's book with one that is too old to join any delta. Counts requests."""
+
+    symbol: str
+    times: int = 1
+
+
+class RestLimit(Fault, frozen=True):
+    """Answer REST requests with 429 (slow down) or 418 (banned). Counts requests."""
+
+    status: int = 429
+    retry_after: int = 1  # seconds, in the Retry-After header
+    times: int = 1
+
+
+AnyFault = (
+    Gap
+    | Duplicate
+    | Malformed
+    | MissingField
+    | UnknownEvent
+    | UnknownSymbol
+    | Disconnect
+    | Mute
+    | Refuse
+    | StaleSnapshot
+    | RestLimit
+)
+
+
+class _Armed:
+    """A fault that waits for its time, its messages and its count."""
+
+    __slots__ = ("after", "fault", "from_ns", "left")
+
+    def __init__(self, fault: AnyFault, from_ns: int) -> None:
+        self.fault = fault
+        self.from_ns = from_ns
+        self.after = fault.after
+        if isinstance(fault, (Gap, Duplicate, Malformed, MissingField)):
+            self.left = fault.count
+        elif isinstance(fault, (StaleSnapshot, RestLimit)):
+            self.left = fault.times
+        else:
+            self.left = 1
+
+    def strikes(self) -> bool:
+        """Count one occasion; say whether the fault strikes at it."""
+        if self.after:
+            self.after -= 1
+            return False
+        self.left -= 1
+        return True
+
+
+class Outcome(msgspec.Struct):
+    """What is left of a batch."""
+
+    messages: list[Message]
+    disconnect: Disconnect | None = None  # after `messages`; the rest of the batch is lost
+
+
+class FaultPlan:
+    """The faults of one simulated exchange. Pure: it is shown messages and requests with their times."""
+
+    def __init__(self, protocol: ExchangeProtocol, faults: Sequence[AnyFault] = (), start_ns: int = 0) -> None:
+        """Arm `faults`, counting from `start_ns`.
+
+        ValueError for a symbol that is not listed, a count below one, a stale snapshot of a recording.
+        """
+        self._protocol = protocol
+        self._armed: list[_Armed] = []
+        self._muted_until = 0
+        for fault in faults:
+            self.inject(fault, start_ns)
+
+    def inject(self, fault: AnyFault, now_ns: int) -> None:
+        """Arm a fault, counting its `at` from `now_ns`. ValueError as in the constructor."""
+        symbol = getattr(fault, "symbol", None)
+        if symbol is not None and symbol not in self._protocol.markets:
+            raise ValueError(f"expected one of {sorted(self._protocol.markets)}, found {symbol!r}")
+        armed = _Armed(fault, now_ns + round(fault.at * NS_PER_SECOND))
+        if armed.left < 1 or fault.after < 0 or fault.at < 0:
+            raise ValueError(f"expected a count of at least 1, at and after not below 0, found {fault}")
+        if isinstance(fault, RestLimit) and fault.status not in (418, 429):
+            raise ValueError(f"expected status 418 or 429, found {fault.status}")
+        if isinstance(fault, StaleSnapshot):
+            _ = self._protocol.source.flow  # ValueError here rather than when a client asks
+        self._armed.append(armed)
+
+    @property
+    def next_ns(self) -> int | None:
+        """When the next fault is due that needs no message to strike."""
+        return min((armed.from_ns for armed in self._armed if _strikes_by_itself(armed.fault)), default=None)
+
+    def take_due(self, now_ns: int) -> list[Disconnect | Refuse]:
+        """Remove and return, in the order of their times, the faults that are due and need no message."""
+        due = [armed for armed in self._armed if armed.from_ns <= now_ns and _strikes_by_itself(armed.fault)]
+        self._armed = [armed for armed in self._armed if armed not in due]
+        due.sort(key=lambda armed: armed.from_ns)
+        return [armed.fault for armed in due if isinstance(armed.fault, (Disconnect, Refuse))]
+
+    def apply(self, messages: list[Message], now_ns: int) -> Outcome:
+        """Do to a batch what is due."""
+        if not self._armed and now_ns >= self._muted_until:
+            return Outcome(messages)
+        out: list[Message] = []
+        for message in messages:
+            disconnect = self._strike(message, now_ns, out)
+            if disconnect is not None:
+                return Outcome(out, disconnect)
+        return Outcome(out)
+
+    def rest(self, target: str, now_ns: int) -> HttpReply:
+        """Answer a REST request, or have it refused or answered wrongly as is due."""
+        symbol = self._protocol.snapshot_symbol(target)
+        for armed in self._armed:
+            fault = armed.fault
+            if armed.from_ns > now_ns:
+                continue
+            if isinstance(fault, RestLimit) and armed.strikes():
+                self._forget(armed)
+                return self._protocol.rest_limit_reply(fault.status, fault.retry_after, now_ns)
+            if isinstance(fault, StaleSnapshot) and fault.symbol == symbol and armed.strikes():
+                self._forget(armed)
+                return self._protocol.rest(target, now_ns, stale=True)
+        return self._protocol.rest(target, now_ns)
+
+    def _strike(self, message: Message, now_ns: int, out: list[Message]) -> Disconnect | None:
+        """Append to `out` what becomes of one message. A disconnect comes in its stead."""
+        copies = [message]
+        for armed in list(self._armed):
+            fault = armed.fault
+            if armed.from_ns > now_ns or not _concerns(fault, message) or not armed.strikes():
+                continue
+            self._forget(armed)
+            if isinstance(fault, Disconnect):
+                return fault
+            if isinstance(fault, Mute):
+                since_ns = now_ns if fault.after else armed.from_ns
+                self._muted_until = max(self._muted_until, since_ns + round(fault.seconds * NS_PER_SECOND))
+            elif isinstance(fault, Gap):
+                return None
+            elif isinstance(fault, Duplicate):
+                copies *= 2
+            elif isinstance(fault, Malformed):
+                copies = [_with_data(copy, copy.data[: len(copy.data) * 2 // 3]) for copy in copies]
+            elif isinstance(fault, MissingField):
+                copies = [_with_data(copy, _without(copy.data, fault.field)) for copy in copies]
+            elif isinstance(fault, UnknownEvent):
+                copies.insert(0, self._protocol.unknown_event(now_ns))
+            elif isinstance(fault, UnknownSymbol):
+                copies.insert(0, self._protocol.unknown_symbol(now_ns))
+        if now_ns >= self._muted_until:
+            out += copies
+        return None
+
+    def _forget(self, armed: _Armed) -> None:
+        if not armed.left:
+            self._armed.remove(armed)
+
+
+def _strikes_by_itself(fault: AnyFault) -> bool:
+    return isinstance(fault, Refuse) or (isinstance(fault, Disconnect) and not fault.after)
+
+
+def _concerns(fault: AnyFault, message: Message) -> bool:
+    """Whether the fault could strike at this message."""
+    if isinstance(fault, (Gap, Duplicate)):
+        return message.kind == "delta" and message.symbol == fault.symbol
+    if isinstance(fault, MissingField):
+        has_field = f'"{fault.field}":'.encode() in message.data
+        return message.kind == "delta" and message.symbol == fault.symbol and has_field
+    if isinstance(fault, Malformed):
+        return message.symbol == fault.symbol
+    return isinstance(fault, (UnknownEvent, UnknownSymbol, Mute)) or (isinstance(fault, Disconnect) and fault.after > 0)
+
+
+def _with_data(message: Message, data: bytes) -> Message:
+    return msgspec.structs.replace(message, data=data)
+
+
+def _without(data: bytes, field: str) -> bytes:
+    fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    fields.pop(field, None)
+    return msgspec.json.encode(fields)

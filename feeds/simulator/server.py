@@ -1,0 +1,496 @@
+"""A simulated exchange on a loopback socket: the one file of the simulator that knows sockets, timers and clocks."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from types import TracebackType
+
+import msgspec
+from picows.serializer import serialize_frame
+
+from feeds.simulator.binance import BinanceFutures, BinanceSpot
+from feeds.simulator.faults import AnyFault, Disconnect, FaultPlan, Refuse
+from feeds.simulator.order_flow import NS_PER_SECOND, FlowConfig, OrderFlow
+from feeds.simulator.playback import Playback
+from feeds.simulator.protocol import (
+    Batch,
+    ExchangeProtocol,
+    HttpReply,
+    Message,
+    PolicyViolation,
+    Refused,
+    Session,
+)
+from picows import (
+    WSCloseCode,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+    ws_create_server,
+)
+
+_EXCHANGES: dict[str, Callable[..., ExchangeProtocol]] = {
+    "binance": BinanceSpot,
+    "binance-futures": BinanceFutures,
+}
+
+_MANUAL_START_NS = 1_700_000_000 * NS_PER_SECOND  # where exchange time begins when nobody's clock moves it
+_MAX_REQUEST = 64 * 1024  # bytes of a client's message, fragments together
+_BATCHES_PER_TURN = 256  # then sockets are served before more is produced
+# Exchange time slips rather than run after the wall clock for ever, when this machine cannot produce what was asked.
+_MAX_LAG_NS = NS_PER_SECOND // 4
+_MIN_WAIT = 0.001
+_GOODBYE_TIMEOUT = 1.0
+
+
+class _Client(WSListener):  # type: ignore[misc]
+    """One connected client."""
+
+    def __init__(self, exchange: "SimulatedExchange", session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self._exchange = exchange
+        self._transport: WSTransport
+        self._fragments = bytearray()
+        self._pings: dict[bytes, float] = {}  # unanswered: payload -> when it was sent
+        self._ping_timer: asyncio.TimerHandle | None = None
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+        self._exchange._on_connected(self)
+        self._schedule_ping()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if self._ping_timer is not None:
+            self._ping_timer.cancel()
+        self._exchange._on_disconnected(self)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.CLOSE:
+            return  # the transport answers it
+        try:
+            self.session.count_frame(time.monotonic_ns())
+            if frame.msg_type == WSMsgType.PING:
+                transport.send_pong(frame.get_payload_as_bytes())
+            elif frame.msg_type == WSMsgType.PONG:
+                self._pings.pop(frame.get_payload_as_bytes(), None)
+            else:
+                self._receive(frame)
+        except PolicyViolation as violation:
+            self.close(violation.code, violation.reason)
+
+    def pause_writing(self) -> None:
+        self._exchange._on_paused(self)
+
+    def resume_writing(self) -> None:
+        self._exchange._on_resumed(self)
+
+    def send(self, payloads: Sequence[bytes]) -> int:
+        """Write messages as one segment. Return the bytes that the client has not read."""
+        underlying = self._transport.underlying_transport
+        underlying.write(b"".join([serialize_frame(WSMsgType.TEXT, payload) for payload in payloads]))
+        return int(underlying.get_write_buffer_size())
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Say goodbye and disconnect."""
+        self._exchange._on_leaving(self)
+        self._transport.send_close(code, reason or None)
+        self._transport.disconnect()
+
+    def reset(self) -> None:
+        """Disappear without a goodbye: the peer sees a reset and not an end of file."""
+        self._exchange._on_leaving(self)
+        underlying = self._transport.underlying_transport
+        connection = underlying.get_extra_info("socket")
+        # Linger on, for zero seconds: close() discards what is unsent and resets.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        underlying.abort()
+
+    def _receive(self, frame: WSFrame) -> None:
+        if len(self._fragments) + frame.payload_size > _MAX_REQUEST:
+            raise PolicyViolation(WSCloseCode.MESSAGE_TOO_BIG, "Payload too long")
+        self._fragments += frame.get_payload_as_bytes()
+        if not frame.fin:
+            return
+        text = bytes(self._fragments)
+        self._fragments.clear()
+        for answer in self.session.receive(text, self._exchange.now_ns):
+            self._transport.send(WSMsgType.TEXT, answer)
+        self._exchange._on_request()
+
+    def _schedule_ping(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._ping_timer = loop.call_later(self._exchange.ping_interval, self._ping)
+
+    def _ping(self) -> None:
+        now = time.monotonic()
+        if any(now - sent >= self._exchange.pong_timeout for sent in self._pings.values()):
+            self.close(WSCloseCode.POLICY_VIOLATION, "Pong timeout")
+            return
+        payload = str(time.time_ns() // 1_000_000).encode()
+        self._pings[payload] = now
+        self._transport.send_ping(payload)
+        self._schedule_ping()
+
+
+class SimulatedExchange:
+    """An exchange that speaks its real protocol on loopback: WebSocket and REST on one port.
+
+    Use as `async with SimulatedExchange("binance", ["BTCUSDT"]) as sim:` and point a client at `sim.ws_url` and
+    `sim.rest_url`. Market data is generated, or played from a recording. Time runs by itself; with `real_time=False` it
+    moves only by `advance`, and the same seed and calls send the same bytes.
+
+    Answers, heartbeat and limits on client messages go by the machine's clock in either case.
+    """
+
+    def __init__(
+        self,
+        exchange: str,
+        symbols: Sequence[str],
+        *,
+        seed: int | None = None,
+        rate: float | None = None,
+        flow: FlowConfig | None = None,
+        playback: Playback | None = None,
+        faults: Sequence[AnyFault] = (),
+        real_time: bool = True,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        max_clients: int = 100,
+        max_output: int = 8 * 1024 * 1024,
+        ping_interval: float | None = None,
+        pong_timeout: float | None = None,
+    ) -> None:
+        """Configure; nothing is opened before `async with`.
+
+        `exchange` is an exchange id, `symbols` are written as the exchange writes them, `rate` is in orders per second.
+        `seed` and `rate` replace those of `flow`. `max_output` bounds the bytes that a client leaves unread before it
+        is disconnected. `ping_interval` and `pong_timeout` (seconds) replace the exchange's.
+        ValueError for an exchange that is not simulated.
+        """
+        if exchange not in _EXCHANGES:
+            raise ValueError(f"expected one of {sorted(_EXCHANGES)}, found {exchange!r}")
+        flow = flow or FlowConfig()
+        if seed is not None:
+            flow = msgspec.structs.replace(flow, seed=seed)
+        if rate is not None:
+            flow = msgspec.structs.replace(flow, rate=rate)
+        self._make_protocol = lambda start_ns: _EXCHANGES[exchange](
+            symbols, flow=flow, playback=playback, start_ns=start_ns
+        )
+        self._playback = playback
+        self._faults = faults
+        self._real_time = real_time
+        self._host = host
+        self._port = port
+        self._max_clients = max_clients
+        self._max_output = max_output
+        self._ping_interval = ping_interval
+        self._pong_timeout = pong_timeout
+
+        self.sent_messages = 0
+        self.slow_clients = 0  # disconnected because they did not read
+        self._clients: dict[Session, _Client] = {}  # those that get messages
+        self._connected: set[_Client] = set()  # besides those that are on their way out
+        self._changed = asyncio.Event()  # set, and replaced, when clients or their subscriptions change
+        self._wake = asyncio.Event()
+        self._server: asyncio.Server | None = None
+        self._reserved: socket.socket | None = None  # keeps the port while connections are refused
+        self._refused_until = 0
+        self._task: asyncio.Task[None] | None = None
+        self._protocol: ExchangeProtocol
+        self._plan: FaultPlan
+        self._now_ns = 0  # exchange time of what is being done
+        self._offset_ns = 0  # from the monotonic clock to exchange time
+
+    async def __aenter__(self) -> "SimulatedExchange":
+        self._now_ns = time.time_ns() if self._real_time else _MANUAL_START_NS
+        self._offset_ns = self._now_ns - time.monotonic_ns()
+        self._protocol = self._make_protocol(self._now_ns)
+        self._plan = FaultPlan(self._protocol, self._faults, self._now_ns)
+        await self._listen()
+        if self._real_time:
+            self._task = asyncio.create_task(self._run(), name=f"simulated {self._protocol.name}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        if self._server is not None:
+            self._server.close()
+        if self._reserved is not None:
+            self._reserved.close()
+        for client in list(self._clients.values()):
+            client.close(WSCloseCode.GOING_AWAY)
+        try:
+            await asyncio.wait_for(self._wait_until(lambda: not self._connected), _GOODBYE_TIMEOUT)
+        except asyncio.TimeoutError:
+            for client in self._connected:
+                client.reset()
+            await self._wait_until(lambda: not self._connected)
+        if self._task is not None:
+            # What stopped the exchange before its time is the caller's to see.
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    @property
+    def ws_url(self) -> str:
+        """Root of the WebSocket URLs; the exchange's own path and query come behind it."""
+        return f"ws://{self._host}:{self._port}"
+
+    @property
+    def rest_url(self) -> str:
+        return f"http://{self._host}:{self._port}"
+
+    @property
+    def ping_interval(self) -> float:
+        return self._protocol.ping_interval if self._ping_interval is None else self._ping_interval
+
+    @property
+    def pong_timeout(self) -> float:
+        return self._protocol.pong_timeout if self._pong_timeout is None else self._pong_timeout
+
+    @property
+    def now_ns(self) -> int:
+        """Exchange time, ns since the epoch."""
+        if self._real_time:
+            self._now_ns = max(self._now_ns, time.monotonic_ns() + self._offset_ns)
+        return self._now_ns
+
+    @property
+    def flow(self) -> OrderFlow:
+        """The order flow with its true books. ValueError for a playback."""
+        return self._protocol.source.flow
+
+    @property
+    def clients(self) -> int:
+        """How many clients are connected by WebSocket."""
+        return len(self._clients)
+
+    def inject(self, fault: AnyFault) -> None:
+        """Arm a fault; its `at` counts from now. ValueError for a symbol that is not listed."""
+        self._plan.inject(fault, self.now_ns)
+        if not self._real_time:
+            self._pump(self._now_ns)
+        self._wake.set()
+
+    def burst(self, symbol: str, orders: int) -> None:
+        """Make `orders` orders of one symbol at this instant and send what they cause, one write per client.
+
+        KeyError for a symbol that is not listed, ValueError for a playback.
+        """
+        now_ns = self.now_ns
+        self._pump(now_ns)
+        self._deliver(self._protocol.source.burst(symbol, orders, now_ns))
+
+    def emit(self, payload: str | bytes, *, stream: str | None = None) -> None:
+        """Send a text of your own, as it is, to every client or to the subscribers of a stream."""
+        data = payload.encode() if isinstance(payload, str) else payload
+        for client in list(self._clients.values()):
+            if stream is None or stream in client.session.streams:
+                self._send(client, [data])
+
+    async def advance(self, seconds: float) -> None:
+        """Move exchange time on and send what falls due. RuntimeError while time runs by itself."""
+        if self._real_time:
+            raise RuntimeError("expected real_time=False: this exchange's time runs by itself")
+        until_ns = self._now_ns + round(seconds * NS_PER_SECOND)
+        more = True
+        while more:
+            more = self._pump(until_ns, _BATCHES_PER_TURN)
+            await asyncio.sleep(0)
+        self._now_ns = until_ns
+        await self._open_or_close_doors()
+
+    async def wait_subscribed(self, stream: str) -> None:
+        """Return once a client is subscribed to the stream, by the exchange's name for it."""
+        await self._wait_until(lambda: any(stream in session.streams for session in self._clients))
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        """Send what falls due, for as long as the exchange is open."""
+        loop = asyncio.get_running_loop()
+        while True:
+            now_ns = self.now_ns
+            due_ns = self._due_ns()
+            # An unhurried recording is due at once all the time: that is not lag.
+            if self._playback is None and due_ns is not None and now_ns - due_ns > _MAX_LAG_NS:
+                self._offset_ns -= now_ns - due_ns - _MAX_LAG_NS
+                now_ns = self._now_ns = due_ns + _MAX_LAG_NS
+            if self._pump(now_ns, _BATCHES_PER_TURN):
+                await asyncio.sleep(0)
+                continue
+            await self._open_or_close_doors()
+            due_ns = self._due_ns()
+            self._wake.clear()
+            timer = None
+            if due_ns is not None:
+                timer = loop.call_later(max(_MIN_WAIT, (due_ns - now_ns) / NS_PER_SECOND), self._wake.set)
+            await self._wake.wait()
+            if timer is not None:
+                timer.cancel()
+
+    def _due_ns(self) -> int | None:
+        times = [self._protocol.source.next_ns, self._plan.next_ns, self._refused_until or None]
+        return min((due_ns for due_ns in times if due_ns is not None), default=None)
+
+    def _pump(self, until_ns: int, budget: int | None = None) -> bool:
+        """Send what is due up to `until_ns`, faults in between. True: the budget of batches ended first."""
+        source = self._protocol.source
+        while True:
+            fault_ns = self._plan.next_ns
+            is_last = fault_ns is None or fault_ns > until_ns
+            step_ns = until_ns if is_last or fault_ns is None else fault_ns
+            for batch in source.poll(step_ns):
+                self._deliver(batch)
+                if budget is not None:
+                    budget -= 1
+                    if not budget:
+                        return True
+            if is_last:
+                return False
+            for fault in self._plan.take_due(step_ns):
+                if isinstance(fault, Disconnect):
+                    self._disconnect_all(fault)
+                elif isinstance(fault, Refuse):
+                    until = step_ns + round(fault.seconds * NS_PER_SECOND)
+                    self._refused_until = max(self._refused_until, until)
+
+    # --- clients ------------------------------------------------------------------------------------------------------
+
+    def _deliver(self, batch: Batch) -> None:
+        self._now_ns = max(self._now_ns, batch.ts_event)
+        outcome = self._plan.apply(batch.messages, batch.ts_event)
+        if batch.session is None:
+            for client in list(self._clients.values()):
+                self._send_messages(client, outcome.messages)
+        elif batch.session in self._clients:
+            self._send_messages(self._clients[batch.session], outcome.messages)
+        if outcome.disconnect is not None:
+            self._disconnect_all(outcome.disconnect)
+
+    def _send_messages(self, client: _Client, messages: list[Message]) -> None:
+        encode = client.session.encode
+        payloads = [payload for message in messages if (payload := encode(message)) is not None]
+        if payloads:
+            self._send(client, payloads)
+
+    def _send(self, client: _Client, payloads: list[bytes]) -> None:
+        self.sent_messages += len(payloads)
+        if client.send(payloads) > self._max_output:
+            self.slow_clients += 1
+            client.reset()
+
+    def _disconnect_all(self, fault: Disconnect) -> None:
+        for client in list(self._clients.values()):
+            if fault.code is None:
+                client.reset()
+            else:
+                client.close(fault.code)
+
+    def _on_connected(self, client: _Client) -> None:
+        self._connected.add(client)
+        self._clients[client.session] = client
+        client.session.open(self.now_ns)
+        self._on_request()
+
+    def _on_leaving(self, client: _Client) -> None:
+        """No more messages for this client."""
+        if self._clients.pop(client.session, None) is not None:
+            client.session.close()
+
+    def _on_disconnected(self, client: _Client) -> None:
+        self._on_leaving(client)
+        self._connected.discard(client)
+        self._notify()
+
+    def _on_request(self) -> None:
+        self._notify()
+        self._wake.set()
+
+    def _on_paused(self, client: _Client) -> None:
+        self._protocol.source.pause(client.session)
+
+    def _on_resumed(self, client: _Client) -> None:
+        self._protocol.source.resume(client.session)
+        if self._real_time:
+            self._wake.set()
+        else:
+            self._pump(self._now_ns)
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await self._changed.wait()
+
+    # --- doors --------------------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        if self._reserved is not None:
+            listener, self._reserved = self._reserved, None
+        else:
+            listener = self._bind()
+        self._server = await ws_create_server(
+            self._admit,
+            sock=listener,
+            enable_auto_pong=False,
+            max_frame_size=_MAX_REQUEST,
+            disconnect_on_exception=True,
+        )
+
+    def _bind(self) -> socket.socket:
+        """Bind the port, for ever the same once it is known."""
+        bound = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind((self._host, self._port))
+        except OSError:
+            bound.close()
+            raise
+        self._port = bound.getsockname()[1]
+        return bound
+
+    async def _open_or_close_doors(self) -> None:
+        if self._server is not None and self._now_ns < self._refused_until:
+            self._server.close()
+            self._server = None
+            await asyncio.sleep(0)
+            # Bound and not listening: connections are refused, and nobody else gets the port.
+            self._reserved = self._bind()
+        elif self._server is None and self._now_ns >= self._refused_until:
+            self._refused_until = 0
+            await self._listen()
+
+    def _admit(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
+        """Answer a request: a client for a WebSocket upgrade, a body for REST."""
+        target = request.path.decode("latin-1")
+        if request.headers.get("upgrade", "").lower() != "websocket":
+            return _response(self._plan.rest(target, self.now_ns))
+        if len(self._clients) >= self._max_clients:
+            return _response(HttpReply(503, b"too many connections"))
+        try:
+            return _Client(self, self._protocol.connect(target))
+        except Refused as refused:
+            return _response(refused.reply)
+
+
+def _response(reply: HttpReply) -> WSUpgradeResponseWithListener:
+    if reply.status == HTTPStatus.OK:
+        response = WSUpgradeResponse.create_ok_response(reply.body, reply.headers)
+    else:
+        response = WSUpgradeResponse.create_error_response(HTTPStatus(reply.status), reply.body, reply.headers)
+    return WSUpgradeResponseWithListener(response, None)

@@ -1,0 +1,182 @@
+"""Messages of the simulator and recorded ones must be told apart by their numbers only."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from feeds.simulator.binance import Binance, BinanceFutures, BinanceSpot
+from feeds.simulator.binance_wire import FuturesDialect, Numbers, SpotDialect, parse_stream
+from feeds.simulator.markets import plausible_market
+from feeds.simulator.order_flow import NS_PER_SECOND, FlowConfig
+
+START_NS = 1_723_161_255 * NS_PER_SECOND
+Lines = Callable[[str], Iterator[str]]
+
+
+def shape(value: Any) -> Any:
+    """Keys in their order and kinds of values; a decimal string by the number of its decimals."""
+    if isinstance(value, dict):
+        return [(key, shape(item)) for key, item in value.items()]
+    if isinstance(value, list):
+        return shape(value[0]) if value else []
+    if isinstance(value, str) and re.fullmatch(r"\d+\.\d+|\d+", value):
+        return f"decimal with {len(value.partition('.')[2])}"
+    return value if isinstance(value, str) else type(value).__name__
+
+
+def add(fullest: dict[str, Any], message: dict[str, Any]) -> None:
+    """Keep, per stream, the first filled value of every key; the keys must be the same every time."""
+    stream = message.get("stream", "")
+    data = message.get("data", message)
+    kept = fullest.setdefault(stream, data)
+    assert list(kept) == list(data)
+    fullest[stream] = {key: kept[key] if kept[key] != [] else data[key] for key in data}
+
+
+def simulated_shapes(cls: type[Binance], target: str) -> dict[str, Any]:
+    """By stream, the shape of a few seconds' messages."""
+    exchange = cls(["BTCUSDT"], flow=FlowConfig(rate=500, levels=100, warm_up=10), start_ns=START_NS)
+    session = exchange.connect(target)
+    session.open(START_NS)
+    fullest: dict[str, Any] = {}
+    for batch in exchange.source.poll(START_NS + 5 * NS_PER_SECOND):
+        for message in batch.messages:
+            payload = session.encode(message)
+            assert payload is not None
+            add(fullest, json.loads(payload))
+    return {stream: shape(data) for stream, data in fullest.items()}
+
+
+def captured_shapes(lines: Iterator[str]) -> dict[str, Any]:
+    """The same of recorded messages; a REST snapshot stands under ''."""
+    fullest: dict[str, Any] = {}
+    for line in islice(lines, 5_000):
+        add(fullest, json.loads(line[line.index("{") :]))
+    return {stream: shape(data) for stream, data in fullest.items()}
+
+
+@pytest.mark.parametrize(
+    ("cls", "capture", "depth", "rest"),
+    [
+        (BinanceSpot, "binance/spot-btcusdt_20240808.gz", "btcusdt@depth@100ms", "/api/v3/depth"),
+        (BinanceFutures, "binance/usdm-btcusdt_20240808.gz", "btcusdt@depth@0ms", "/fapi/v1/depth"),
+    ],
+)
+def test_shapes_are_those_of_recorded_traffic(
+    cls: type[Binance], capture: str, depth: str, rest: str, capture_lines: Lines
+) -> None:
+    captured = captured_shapes(capture_lines(capture))
+    assert captured.keys() == {"", depth, "btcusdt@bookTicker", "btcusdt@trade"}
+    target = f"/stream?streams={depth}/btcusdt@bookTicker/btcusdt@trade"
+    simulated = simulated_shapes(cls, target)
+    exchange = cls(["BTCUSDT"])
+    simulated[""] = shape(json.loads(exchange.rest(f"{rest}?symbol=BTCUSDT", START_NS).body))
+    assert simulated == captured
+
+
+@pytest.mark.parametrize(
+    ("cls", "capture", "target"),
+    [
+        (BinanceSpot, "exchanges/BINANCE.ws.1.0.gz", "/stream?streams=btcusdt@aggTrade"),
+        (BinanceFutures, "exchanges/BINANCE_FUTURES.ws.1.0.gz", "/market/stream?streams=btcusdt@aggTrade"),
+    ],
+)
+def test_aggregate_trades_have_the_recorded_keys(
+    cls: type[Binance], capture: str, target: str, capture_lines: Lines
+) -> None:
+    recorded = next(
+        json.loads(line[line.index("{") :])["data"] for line in capture_lines(capture) if '"e":"aggTrade"' in line
+    )
+    assert [key for key, _ in simulated_shapes(cls, target)["btcusdt@aggTrade"]] == list(recorded)
+
+
+def is_subsequence(part: list[str], whole: list[str]) -> bool:
+    rest = iter(whole)
+    return all(key in rest for key in part)
+
+
+@pytest.mark.parametrize(
+    ("cls", "capture", "path"),
+    [
+        (BinanceSpot, "exchanges/BINANCE.0.gz", "/api/v3/exchangeInfo"),
+        (BinanceFutures, "exchanges/BINANCE_FUTURES.0.gz", "/fapi/v1/exchangeInfo"),
+    ],
+)
+def test_metadata_has_the_recorded_keys_and_filters(
+    cls: type[Binance], capture: str, path: str, capture_lines: Lines
+) -> None:
+    line = next(line for line in capture_lines(capture) if "exchangeInfo" in line)
+    recorded, _ = json.JSONDecoder().raw_decode(line[line.index("{") :])
+    simulated = json.loads(cls(["BTCUSDT"]).rest(path, START_NS).body)
+    assert list(simulated) == list(recorded)
+    theirs = next(symbol for symbol in recorded["symbols"] if symbol["symbol"] == "BTCUSDT")
+    (ours,) = simulated["symbols"]
+    assert is_subsequence(list(theirs), list(ours))
+    for kind in ("PRICE_FILTER", "LOT_SIZE", "MARKET_LOT_SIZE", "MAX_NUM_ORDERS"):
+        their_filter, our_filter = (
+            next(f for f in symbol["filters"] if f["filterType"] == kind) for symbol in (theirs, ours)
+        )
+        assert list(our_filter) == list(their_filter)
+
+
+def test_metadata_gives_the_steps_that_the_stream_keeps() -> None:
+    futures = json.loads(BinanceFutures(["BTCUSDT"]).rest("/fapi/v1/exchangeInfo", 0).body)["symbols"][0]
+    steps = {f["filterType"]: f for f in futures["filters"]}
+    assert steps["PRICE_FILTER"]["tickSize"] == "0.10"
+    assert steps["LOT_SIZE"]["stepSize"] == "0.001"
+    assert futures["contractType"] == "PERPETUAL"
+    spot = json.loads(BinanceSpot(["BTCUSDT"]).rest("/api/v3/exchangeInfo", 0).body)["symbols"][0]
+    steps = {f["filterType"]: f for f in spot["filters"]}
+    assert steps["PRICE_FILTER"]["tickSize"] == "0.01000000"
+    assert steps["LOT_SIZE"]["stepSize"] == "0.00001000"
+    assert spot["status"] == "TRADING"
+
+
+@pytest.mark.parametrize(
+    ("decimals", "shown", "ticks", "text"),
+    [(2, 8, 6183763, "61837.63000000"), (2, None, 5, "0.05"), (0, None, 813, "813"), (0, 8, 7, "7.00000000")],
+)
+def test_numbers_have_the_decimals_of_the_exchange(decimals: int, shown: int | None, ticks: int, text: str) -> None:
+    market = plausible_market("XUSDT", precision=(decimals, 1, decimals, 1))
+    numbers = Numbers(market, shown)
+    assert numbers.price(ticks) == text
+    assert numbers.qty(ticks) == text
+
+
+@pytest.mark.parametrize(
+    ("dialect", "name"),
+    [
+        (SpotDialect(), "btcusdt@depth"),
+        (SpotDialect(), "btcusdt@depth@100ms"),
+        (SpotDialect(), "btcusdt@depth10@100ms"),
+        (FuturesDialect(), "btcusdt_260925@depth@0ms"),
+        (FuturesDialect(), "btcusdt@depth@500ms"),
+        (FuturesDialect(), "btcusdt@depth20@250ms"),
+        (SpotDialect(), "币安人生usdt@trade"),
+    ],
+)
+def test_stream_names_that_have_data(dialect: SpotDialect | FuturesDialect, name: str) -> None:
+    stream = parse_stream(name, dialect)
+    assert stream is not None
+    assert stream.symbol == name.partition("@")[0].upper()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "name"),
+    [
+        (SpotDialect(), "BTCUSDT@depth"),
+        (SpotDialect(), "btcusdt@depth@0ms"),
+        (SpotDialect(), "btcusdt@depth7"),
+        (SpotDialect(), "btcusdt@bookTicker@100ms"),
+        (SpotDialect(), "btcusdt@bookticker"),
+        (SpotDialect(), "btcusdt"),
+        (SpotDialect(), "@trade"),
+        (FuturesDialect(), "btcusdt@depth5@0ms"),
+    ],
+)
+def test_stream_names_that_stay_silent(dialect: SpotDialect | FuturesDialect, name: str) -> None:
+    assert parse_stream(name, dialect) is None
