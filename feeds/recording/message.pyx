@@ -68,7 +68,7 @@ cdef class RawMessage:
         rest = self.flags & ~(KIND_MASK | LAST_IN_BATCH | DRAINED)
         if rest:
             flags += f"|{rest:#x}"
-        tag = f", tag={self.tag!r}" if self.tag else ""
+        tag = f" tag={self.tag!r}" if self.tag else ""
         if len(self.payload) > EXCERPT_SIZE:
             payload = f"{self.payload[:EXCERPT_SIZE]!r}... {len(self.payload)} bytes"
         else:
