@@ -152,9 +152,7 @@ def test_a_repeated_block_is_read_once():
 
 
 @given(
-    st.lists(
-        st.tuples(st.integers(8, len(WHOLE)), st.integers(0, 60), st.binary(max_size=60)), min_size=1, max_size=5
-    )
+    st.lists(st.tuples(st.integers(8, len(WHOLE)), st.integers(0, 60), st.binary(max_size=60)), min_size=1, max_size=5)
 )
 def test_however_often_it_was_damaged_only_messages_that_were_written_come_back_in_order(edits):
     data = WHOLE
