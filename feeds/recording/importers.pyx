@@ -35,6 +35,10 @@ _EXCERPT_SIZE = 60
 cdef class CollectorReader(RawSource):
     """Read a file of the "collector" format: lines `<receive time, ns> <JSON>`, plain or gzip."""
 
+    def __cinit__(self):
+        self.buffer = bytearray(2 * CHUNK_SIZE)
+        self.at_end = True      # until there is something to read
+
     def __init__(
         self, path, *, exchange=None, bint strict=False, Py_ssize_t max_line_size=16 << 20,
         Py_ssize_t max_damages=1000,
@@ -44,8 +48,8 @@ cdef class CollectorReader(RawSource):
         self.strict = strict
         self.max_line_size = max_line_size
         self.max_damages = max_damages
-        self.buffer = bytearray(2 * CHUNK_SIZE)
         self._open(path)
+        self.at_end = False
         try:
             magic = self._file.read(len(_GZIP_MAGIC))
             self._file.seek(0)

@@ -8,6 +8,8 @@ __all__ = ["DRAINED", "LAST_IN_BATCH", "Kind", "RawMessage"]
 
 
 class Kind(enum.IntEnum):
+    """What a message is: the low 8 bits of `RawMessage.flags`."""
+
     SOURCE = KIND_SOURCE
     TEXT = KIND_TEXT
     BINARY = KIND_BINARY
@@ -27,6 +29,8 @@ cdef Py_ssize_t EXCERPT_SIZE = 40
 @cython.final
 @cython.freelist(64)
 cdef class RawMessage:
+    """One thing that happened, and when."""
+
     def __init__(self, int64_t ts_recv, int source, int flags, str tag not None="", bytes payload not None=b""):
         self.ts_recv = ts_recv
         self.source = source

@@ -95,7 +95,7 @@ cdef class RawSource:
             self.total_bytes = path.seek(0, os.SEEK_END)
             path.seek(0)
         else:
-            self.path = os.fspath(path)
+            self.path = os.fsdecode(path)
             self._file = io.FileIO(path)
             self._owns_file = True
             self.total_bytes = os.fstat(self._file.fileno()).st_size

@@ -4,7 +4,7 @@ import io
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feeds.recording import (
@@ -151,6 +151,7 @@ def test_a_repeated_block_is_read_once():
     assert (damage.offset, damage.reason) == (STARTS[2], "repeated block")
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(8, len(WHOLE)), st.integers(0, 60), st.binary(max_size=60)), min_size=1, max_size=5)
 )
@@ -163,6 +164,7 @@ def test_however_often_it_was_damaged_only_messages_that_were_written_come_back_
     assert all(message in remaining for message in messages)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes_never_do_harm(data):
     reader, messages = read(WHOLE[: STARTS[1]] + data)

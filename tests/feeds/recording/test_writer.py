@@ -3,15 +3,19 @@ import gc
 import io
 import json
 import os
+import stat
+import subprocess
+import sys
 import threading
 from itertools import count
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feeds.recording import (
     LAST_IN_BATCH,
+    CollectorReader,
     Kind,
     RawMessage,
     RecordingError,
@@ -101,6 +105,7 @@ def declared_first(messages):
 any_messages = st.lists(DECLARATIONS | OTHERS, max_size=40).map(lambda messages: list(declared_first(messages)))
 
 
+@settings(deadline=None)
 @given(any_messages, st.integers(1, 3000), st.sampled_from([1e-9, 1.0, 1e9]), st.integers(-5, 10))
 def test_any_messages_come_back_as_they_were(messages, block_size, flush_interval, level):
     file = io.BytesIO()
@@ -494,6 +499,45 @@ def test_a_forgotten_recording_is_closed_with_a_warning(tmp_path):
     with RecordingReader(path, strict=True) as reader:
         assert list(reader) == [tick(1)]
         assert reader.complete
+
+
+def test_a_recording_forgotten_at_exit_does_not_hang_the_program(tmp_path):
+    path = tmp_path / "a.rec"
+    program = (
+        "import sys; from feeds.recording import *\n"
+        "writer = RecordingWriter(sys.argv[1])\n"
+        "writer.note('kept', 1); writer.flush(wait=True); writer.note('not flushed', 2)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, path], check=True, timeout=PATIENCE)
+    with RecordingReader(path) as reader:
+        assert next(reader).tag == "kept"
+        assert reader.damage_count == 0
+
+
+def test_a_folder_that_cannot_be_synced_does_not_stop_a_recording(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def refuse_folders(fd):
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    path = tmp_path / "a.rec"
+    with RecordingWriter(os.fsencode(path)) as writer:
+        writer.write(tick(1))
+        writer.flush(wait=True)
+    with RecordingReader(os.fsencode(path), strict=True) as reader:
+        assert list(reader) == [tick(1)]
+
+
+def test_an_object_that_was_never_set_up_is_closed():
+    writer = RecordingWriter.__new__(RecordingWriter)
+    with pytest.raises(RecordingError, match="closed"):
+        writer.write(tick(1))
+    writer.close()
+    for reader in (RecordingReader, CollectorReader):
+        assert list(reader.__new__(reader)) == []
 
 
 def test_the_thread_ends_with_the_recording():
