@@ -77,8 +77,8 @@ class BlockHeader(NamedTuple):
     """Bytes that follow the header."""
     raw_size: int
     """Bytes when decompressed; never less than `stored_size`."""
-    count: int
-    """Messages inside."""
+    messages: int
+    """How many are inside."""
     first_ts_recv: int
     """The earliest known ts_recv inside, in ns; 0 when all are unknown."""
     last_ts_recv: int
@@ -95,10 +95,10 @@ def pack_file_header(header: FileHeader) -> bytes:
 
 
 def unpack_file_header(data: bytes) -> FileHeader | None:
-    """Return the header that `data` (32 bytes) is, or None if its checksum says that it is damaged."""
-    if zlib.crc32(data[: _FILE_HEADER.size]) != _CHECKSUM.unpack_from(data, _FILE_HEADER.size)[0]:
+    """Return the header that `data` (32 bytes) is, or None if it is none or a damaged one."""
+    magic, version, _, metadata_size, session, metadata_checksum = _FILE_HEADER.unpack_from(data)
+    if magic != FILE_MAGIC or not _is_intact(data):
         return None
-    _, version, _, metadata_size, session, metadata_checksum = _FILE_HEADER.unpack_from(data)
     return FileHeader(version, metadata_size, session, metadata_checksum)
 
 
@@ -110,6 +110,10 @@ def pack_block_header(header: BlockHeader) -> bytes:
 def unpack_block_header(data: bytes) -> BlockHeader | None:
     """Return the header that `data` (56 bytes) is, or None if it is none or a damaged one."""
     magic, *fields = _BLOCK_HEADER.unpack_from(data)
-    if magic != BLOCK_MAGIC or zlib.crc32(data[: _BLOCK_HEADER.size]) != _CHECKSUM.unpack_from(data, _BLOCK_HEADER.size)[0]:
+    if magic != BLOCK_MAGIC or not _is_intact(data):
         return None
     return BlockHeader(*fields)
+
+
+def _is_intact(header: bytes) -> bool:
+    return header[-_CHECKSUM.size :] == _CHECKSUM.pack(zlib.crc32(header[: -_CHECKSUM.size]))

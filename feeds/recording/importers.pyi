@@ -17,7 +17,8 @@ class CollectorReader(RawSource):
 
     Without `exchange`, the first book change of the first MiB of text decides: with `ps` it is binance-delivery, with
     `pu` binance-futures, otherwise binance. Malformed lines, and lines longer than `max_line_size` bytes, are in
-    `damages` with their number and offset in the text, and are skipped; so is the rest of a gzip file that is damaged.
+    `damages` with their number and offset in the text, and are skipped; so is the rest of a gzip file that is damaged
+    (which gzip may notice late, after text that is wrong).
 
     Raises NotARecording if no line looks as it should, RecordingError if the exchange cannot be told, OSError;
     RecordingDamaged when `strict`.

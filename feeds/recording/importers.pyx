@@ -1,10 +1,9 @@
 # cython: language_level=3
 """Readers of recordings that other software made, and the choice among all formats."""
-import gzip
 import re
 
 import orjson
-from isal import igzip, isal_zlib
+from isal import isal_zlib
 
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
@@ -24,6 +23,7 @@ __all__ = ["CollectorReader", "open_recording"]
 cdef Py_ssize_t CHUNK_SIZE = 1 << 20
 cdef int THE_CONNECTION = 1         # the only source of a collector file
 _GZIP_MAGIC = b"\x1f\x8b"
+_PACKED_SIZE = 64 * 1024
 _LINE = re.compile(rb"^(\d{1,19}) +[\[{]", re.MULTILINE)
 _STREAM = re.compile(rb'"stream":"([^"@]+)@')
 # A book change, up to its levels: what tells the three Binance protocols apart stands before them.
@@ -35,6 +35,10 @@ _EXCERPT_SIZE = 60
 cdef class CollectorReader(RawSource):
     """Read a file of the "collector" format: lines `<receive time, ns> <JSON>`, plain or gzip."""
 
+    def __cinit__(self):
+        self.buffer = bytearray(2 * CHUNK_SIZE)
+        self.at_end = True      # until there is something to read
+
     def __init__(
         self, path, *, exchange=None, bint strict=False, Py_ssize_t max_line_size=16 << 20,
         Py_ssize_t max_damages=1000,
@@ -44,12 +48,12 @@ cdef class CollectorReader(RawSource):
         self.strict = strict
         self.max_line_size = max_line_size
         self.max_damages = max_damages
-        self.buffer = bytearray(2 * CHUNK_SIZE)
         self._open(path)
+        self.at_end = False
         try:
             magic = self._file.read(len(_GZIP_MAGIC))
             self._file.seek(0)
-            self.text = igzip.IGzipFile(fileobj=self._file, mode="rb") if magic == _GZIP_MAGIC else self._file
+            self.text = _Gunzip(self._file) if magic == _GZIP_MAGIC else self._file
             while self.filled < CHUNK_SIZE and self._fill():
                 pass
             self._look_ahead(exchange)
@@ -213,13 +217,15 @@ cdef class CollectorReader(RawSource):
             # Only for a line longer than all before it; `_next_line` stops asking at `max_line_size`.
             PyByteArray_Resize(self.buffer, 2 * PyByteArray_GET_SIZE(self.buffer))
         try:
-            # At most one read of the layer below, so that an error comes after the text before it, not instead.
-            chunk = self.text.read1(CHUNK_SIZE) if self.text is not self._file else self.text.read(CHUNK_SIZE)
-        except (EOFError, gzip.BadGzipFile, isal_zlib.error) as error:
+            chunk = self.text.read(CHUNK_SIZE)
+        except (EOFError, isal_zlib.error) as error:
             self.at_end = True
             lost = self.total_bytes - self._file.tell()
             self.bytes_read = self.total_bytes
-            self._report(Damage(self.text_offset + size, "compressed data", "valid gzip to its end", str(error), lost))
+            damage = Damage(self.text_offset + size, "compressed data", "valid gzip to its end", str(error), lost)
+            self._report(damage)
+            if self.damages[-1] is not damage:      # what ends a file is told, however many lines were malformed
+                self.damages.append(damage)
             return False
         memcpy(PyByteArray_AS_STRING(self.buffer) + size, PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
         self.filled += PyBytes_GET_SIZE(chunk)
@@ -276,6 +282,41 @@ cdef class CollectorReader(RawSource):
         return PyBytes_FromStringAndSize(self.stream_name, self.stream_name_size).upper()
 
 
+class _Gunzip:
+    """The text of a gzip file, up to where the file is cut off or damaged.
+
+    `gzip.GzipFile` and its faster relative lose what they have inflated of a read when that read ends in an error.
+    """
+
+    def __init__(self, file):
+        self._file = file
+        self._packed = b""
+        self._member = None
+
+    def read(self, size):
+        """Return some text, at most `size` bytes; b"" at the end. EOFError or `isal_zlib.error` for damage."""
+        while True:
+            self._packed = self._packed or self._file.read(_PACKED_SIZE)
+            at_end = not self._packed
+            if self._member is None:
+                self._packed = self._packed.lstrip(b"\0")      # zeros may pad what is between members
+                if at_end:
+                    return b""
+                if not self._packed:
+                    continue
+                self._member = isal_zlib.decompressobj(wbits=31)
+            text = self._member.decompress(self._packed, size)
+            if self._member.eof:
+                self._packed = self._member.unused_data
+                self._member = None
+            else:
+                self._packed = self._member.unconsumed_tail
+            if text:
+                return text
+            if at_end and self._member is not None:
+                raise EOFError("the end of the file")
+
+
 def open_recording(path, *, format="auto", exchange=None, strict=False):
     """Open a recording of any format that we read; `auto` finds out which."""
     if format == "auto":
@@ -299,6 +340,5 @@ def _detect(path):
         return "native"
     if start[:2] == _GZIP_MAGIC or start[:1].isdigit():
         return "collector"
-    raise NotARecording(
-        f"{path}: expected {FILE_MAGIC!r} (our own format), gzip or a digit (collector), found {start or 'nothing'!r}"
-    )
+    found = repr(start) if start else "nothing"
+    raise NotARecording(f"{path}: expected {FILE_MAGIC!r} (our own format), gzip or a digit (collector), found {found}")

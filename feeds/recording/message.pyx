@@ -8,6 +8,8 @@ __all__ = ["DRAINED", "LAST_IN_BATCH", "Kind", "RawMessage"]
 
 
 class Kind(enum.IntEnum):
+    """What a message is: the low 8 bits of `RawMessage.flags`."""
+
     SOURCE = KIND_SOURCE
     TEXT = KIND_TEXT
     BINARY = KIND_BINARY
@@ -27,6 +29,8 @@ cdef Py_ssize_t EXCERPT_SIZE = 40
 @cython.final
 @cython.freelist(64)
 cdef class RawMessage:
+    """One thing that happened, and when."""
+
     def __init__(self, int64_t ts_recv, int source, int flags, str tag not None="", bytes payload not None=b""):
         self.ts_recv = ts_recv
         self.source = source
@@ -68,7 +72,7 @@ cdef class RawMessage:
         rest = self.flags & ~(KIND_MASK | LAST_IN_BATCH | DRAINED)
         if rest:
             flags += f"|{rest:#x}"
-        tag = f", tag={self.tag!r}" if self.tag else ""
+        tag = f" tag={self.tag!r}" if self.tag else ""
         if len(self.payload) > EXCERPT_SIZE:
             payload = f"{self.payload[:EXCERPT_SIZE]!r}... {len(self.payload)} bytes"
         else:

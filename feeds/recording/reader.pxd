@@ -39,7 +39,7 @@ cdef class RawSource:
         object _file
         bint _owns_file
 
-    # Moves to the next message; False at the end, and ever after.
+    # Moves to the next message; False at the end.
     cdef bint advance(self) except -1
     # A copy of the current message, which stays valid.
     cpdef RawMessage message(self)

@@ -95,7 +95,7 @@ cdef class RawSource:
             self.total_bytes = path.seek(0, os.SEEK_END)
             path.seek(0)
         else:
-            self.path = os.fspath(path)
+            self.path = os.fsdecode(path)
             self._file = io.FileIO(path)
             self._owns_file = True
             self.total_bytes = os.fstat(self._file.fileno()).st_size
@@ -260,7 +260,7 @@ cdef class RecordingReader(RawSource):
                 continue
             self.position = <const uint8_t*> PyByteArray_AS_STRING(self.raw)
             self.end = self.position + <Py_ssize_t> header.raw_size
-            self.remaining = header.count
+            self.remaining = header.messages
             self.previous_ts = 0
             if header.raw_size:
                 return True
@@ -360,7 +360,7 @@ cdef class RecordingReader(RawSource):
         while True:
             chunk = self._read_at(base + len(window), SCAN_SIZE)
             if not chunk:
-                return base + len(window)
+                return min(base + len(window), self._file.seek(0, os.SEEK_END))
             window += chunk
             at = window.find(sync)
             while at >= 0:
@@ -397,24 +397,25 @@ cdef class RecordingReader(RawSource):
         if header.metadata_size > MAX_METADATA_SIZE:
             self._resume("metadata size", f"at most {MAX_METADATA_SIZE} bytes", f"{header.metadata_size}")
             return
+        self.offset = FILE_HEADER_SIZE
         text = self._read_at(FILE_HEADER_SIZE, header.metadata_size)
+        checksum = zlib.crc32(text)
         if len(text) < header.metadata_size:
             self._resume("truncated", f"{header.metadata_size} bytes of metadata", f"{len(text)} bytes")
-            return
-        self.offset = FILE_HEADER_SIZE + len(text)
-        self.bytes_read = self.offset
-        checksum = zlib.crc32(text)
-        try:
-            metadata = orjson.loads(text) if checksum == header.metadata_checksum else None
-        except orjson.JSONDecodeError:
-            metadata = None
-        if isinstance(metadata, dict):
-            self.metadata = metadata
+        elif checksum != header.metadata_checksum:
+            # Bytes may be missing, so that the first block begins inside.
+            self._resume("metadata checksum", f"{header.metadata_checksum:08x}", f"{checksum:08x}")
         else:
-            self._report(Damage(
-                FILE_HEADER_SIZE, "metadata", f"a JSON object with checksum {header.metadata_checksum:08x}",
-                f"{_excerpt(text)} with {checksum:08x}", len(text),
-            ))
+            self.offset += len(text)
+            try:
+                metadata = orjson.loads(text)
+            except orjson.JSONDecodeError:
+                metadata = None
+            if isinstance(metadata, dict):
+                self.metadata = metadata
+            else:
+                self._report(Damage(FILE_HEADER_SIZE, "metadata", "a JSON object", _excerpt(text), len(text)))
+        self.bytes_read = self.offset
 
     def _read_at(self, int64_t offset, Py_ssize_t size):
         """Return the bytes at `offset`: `size` of them, fewer only at the end of the file."""

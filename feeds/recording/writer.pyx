@@ -1,8 +1,10 @@
 # cython: language_level=3
 """Writing recordings."""
+import contextlib
 import importlib.metadata
 import io
 import os
+import sys
 import threading
 import time
 import warnings
@@ -74,9 +76,9 @@ cdef class BlockFile:
             try:
                 self.file = io.FileIO(path, "x")
             except FileExistsError:
-                raise RecordingExists(f"{os.fspath(path)}: exists already; a recording never overwrites a file") from None
+                raise RecordingExists(f"{os.fsdecode(path)}: exists already; a recording never overwrites a file") from None
             self.owns_file = True
-            self.directory = os.path.dirname(os.path.abspath(path))
+            self.directory = os.path.dirname(os.path.abspath(os.fsdecode(path)))
         try:
             self._write(pack_file_header(FileHeader(VERSION, len(metadata), self.session, zlib.crc32(metadata))))
             self._write(metadata)
@@ -184,22 +186,27 @@ cdef class BlockFile:
             return
         os.fsync(self.file.fileno())
         if self.directory is not None:
-            directory = os.open(self.directory, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            # Where a folder cannot be opened or synced (its permissions, some network file systems), the data is as
+            # safe as the system can make it: no reason to stop recording.
+            with contextlib.suppress(OSError):
+                directory = os.open(self.directory, os.O_RDONLY)
+                try:
+                    os.fsync(directory)
+                finally:
+                    os.close(directory)
             self.directory = None
 
 
 cdef class RecordingWriter:
     """Write a recording in our own format."""
 
+    def __cinit__(self):
+        self.closed = True      # until there is something to close
+
     def __init__(
         self, path, *, metadata=None, Py_ssize_t block_size=256 * 1024, double flush_interval=1.0,
         int compression_level=3, Py_ssize_t max_pending_blocks=64, str on_full not None="drop",
     ):
-        self.closed = True      # until there is something to close
         if not 0 < block_size <= MAX_BLOCK_SIZE:
             raise ValueError(f"block_size: expected 1 to {MAX_BLOCK_SIZE}, found {block_size}")
         if not 0 < flush_interval <= 1e9:
@@ -208,7 +215,7 @@ cdef class RecordingWriter:
             raise ValueError(f"max_pending_blocks: expected at least 1, found {max_pending_blocks}")
         if on_full not in ("drop", "stop"):
             raise ValueError(f"on_full: expected 'drop' or 'stop', found {on_full!r}")
-        self.path = str(getattr(path, "name", repr(path))) if hasattr(path, "write") else os.fspath(path)
+        self.path = str(getattr(path, "name", repr(path))) if hasattr(path, "write") else os.fsdecode(path)
         self.stop_when_full = on_full == "stop"
         self.flush_interval = <int64_t> (flush_interval * 1e9)
         self.block_size = block_size
@@ -348,7 +355,9 @@ cdef class RecordingWriter:
     def __del__(self):
         if not self.closed:
             warnings.warn(f"recording {self.path} was not closed", ResourceWarning, source=self, stacklevel=1)
-            self.close()
+            # When the interpreter goes, the thread is gone: waiting for it would be for ever.
+            if not sys.is_finalizing():
+                self.close()
 
     cdef bint _make_room(self, Py_ssize_t need, int64_t ts_recv, Py_ssize_t size, bint must) except -1:
         """Start a new block, or make this one larger. False if the message is dropped."""
