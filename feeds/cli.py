@@ -410,7 +410,7 @@ def simulate(
 
 @commands.command()
 @click.option("--duration", type=click.FloatRange(min=1), default=10.0, show_default=True, help="Seconds of live data.")
-@click.option("--rate", type=click.FloatRange(min=1), default=2000.0, show_default=True, help="Orders per second.")
+@click.option("--rate", type=click.FloatRange(min=1), default=5000.0, show_default=True, help="Orders per second.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the order flow.")
 @click.option("--keep", type=click.Path(dir_okay=False), help="Keep the recording under this name.")
 def demo(duration: float, rate: float, seed: int, keep: str | None) -> None:

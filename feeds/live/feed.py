@@ -104,6 +104,8 @@ class LiveFeed:
             for task in done:
                 task.result()  # a line only ends by raising
         finally:
+            for line in self.lines:
+                line.receiver.detach()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -16,7 +16,9 @@ cdef class Receiver(WSListener):
         readonly uint64_t frames
         readonly int64_t ts_recv             # of the batch in progress, or of the last one
         readonly bint is_connected
+        readonly bint is_detached            # the session has ended: what still happens is nobody's business
         public str disconnect_reason         # why we closed, for the record
+        readonly Py_ssize_t max_message_size
         object _shell                        # told of requests: see Receiver
         MessageAssembler _assembler
         bint _in_batch

@@ -38,10 +38,11 @@ cdef class Receiver(WSListener):
         self.source = pipeline.source
         self.disconnect_reason = ""
         self._shell = shell
-        self._assembler = MessageAssembler(max_message_size)
+        self.max_message_size = max_message_size
 
     cpdef on_ws_connected(self, WSTransport transport):
-        self._assembler.reset()
+        # UTF-8 is left to the decoder, which refuses what it cannot read.
+        self._assembler = MessageAssembler(self.max_message_size, check_utf8=False)
         self._in_batch = False
         self.is_connected = True
         self.disconnect_reason = ""
@@ -52,18 +53,21 @@ cdef class Receiver(WSListener):
     cpdef on_ws_frame(self, WSTransport transport, WSFrame frame):
         cdef int kind
         cdef bint last = frame.last_in_buffer
+        if self.is_detached:
+            return
         if not self._in_batch:
             self.ts_recv = wall_ns()
             self._in_batch = True
         self.frames += 1
-        if self._assembler.add(frame):
+        if frame.msg_type < WSMsgType.CLOSE and self._assembler.add(frame):
             kind = KIND_TEXT if self._assembler.msg_type == WSMsgType.TEXT else KIND_BINARY
             if last:
                 self._in_batch = False
                 kind |= LAST_IN_BATCH
             if self.writer is not None:
-                self.writer.write_view(self.ts_recv, self.source, kind, self._assembler.data, self._assembler.size)
-            self.pipeline.on_view(self._assembler.data, self._assembler.size, self.ts_recv, last)
+                self.writer.write_view(self.ts_recv, self.source, kind, self._assembler.payload_ptr,
+                                       self._assembler.payload_size)
+            self.pipeline.on_view(self._assembler.payload_ptr, self._assembler.payload_size, self.ts_recv, last)
         elif last:
             self._end_batch()
         if last and self.pipeline.decoder.has_requests:
@@ -71,10 +75,16 @@ cdef class Receiver(WSListener):
 
     cpdef on_ws_disconnected(self, WSTransport transport):
         self.is_connected = False
+        if self.is_detached:
+            return
         self.ts_recv = wall_ns()
         reason = self.disconnect_reason or _reason(transport)
         self._record(KIND_DISCONNECTED, reason.encode(), None)
         self.pipeline.on_disconnected(reason, self.ts_recv)
+
+    def detach(self):
+        """End the session: nothing is recorded or passed on any more, and the books stay as they are."""
+        self.is_detached = True
 
     def reply(self, str tag, bytes payload):
         """A REST reply has come."""
