@@ -5,7 +5,6 @@ import re
 import orjson
 from isal import isal_zlib
 
-cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
@@ -224,7 +223,7 @@ cdef class CollectorReader(RawSource):
             self.bytes_read = self.total_bytes
             damage = Damage(self.text_offset + size, "compressed data", "valid gzip to its end", str(error), lost)
             self._report(damage)
-            if self.damages[-1] is not damage:      # what ends a file is told, however many lines were malformed
+            if damage not in self.damages[-1:]:     # what ends a file is told, however many lines were malformed
                 self.damages.append(damage)
             return False
         memcpy(PyByteArray_AS_STRING(self.buffer) + size, PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))

@@ -7,10 +7,9 @@ import zlib
 import orjson
 import zstandard
 
-cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp
 
 from feeds.recording.message cimport KIND_MASK, KIND_SOURCE, RawMessage, make_message

@@ -55,7 +55,6 @@ cdef class RecordingWriter:
         bytearray buffer
         Py_ssize_t used
         Py_ssize_t count
-        Py_ssize_t block_size
         uint64_t previous_ts        # ts_recv of the last record in it, modulo 2**64
         int64_t first_ts            # earliest and latest known ts_recv in it; 0 = none known
         int64_t last_ts

@@ -89,15 +89,15 @@ cdef class BlockFile:
         self.thread = threading.Thread(target=self._run, name="recording", daemon=True)
         self.thread.start()
 
-    def submit(self, _Block block not None, bint force=False):
-        """Queue a block, whose buffer is then the thread's. False if the queue is full."""
-        if len(self.jobs) >= self.max_pending and not force:
-            return False
+    def is_full(self):
+        return len(self.jobs) >= self.max_pending
+
+    def submit(self, _Block block not None):
+        """Queue a block, whose buffer is then the thread's. Whether there is room is for the caller to ask."""
         with self.changed:
             self.jobs.append(block)
             self.submitted += 1
             self.changed.notify_all()
-        return True
 
     def take_buffer(self):
         with self.changed:
@@ -107,7 +107,7 @@ cdef class BlockFile:
 
     def wait_for_room(self):
         with self.changed:
-            self.changed.wait_for(lambda: len(self.jobs) < self.max_pending)
+            self.changed.wait_for(lambda: not self.is_full())
 
     def wait_until_written(self):
         with self.changed:
@@ -218,7 +218,6 @@ cdef class RecordingWriter:
         self.path = str(getattr(path, "name", repr(path))) if hasattr(path, "write") else os.fsdecode(path)
         self.stop_when_full = on_full == "stop"
         self.flush_interval = <int64_t> (flush_interval * 1e9)
-        self.block_size = block_size
         self.next_source = 1
         self.declared[THE_RECORDING] = True
         described = {
@@ -386,7 +385,7 @@ cdef class RecordingWriter:
         cdef _Block block
         if self.count == 0 and not (sync and self.unsynced):
             return True
-        if len(self.blocks.jobs) >= self.blocks.max_pending and not force:
+        if not force and self.blocks.is_full():
             return False
         block = _Block.__new__(_Block)
         block.sync = sync
@@ -400,7 +399,7 @@ cdef class RecordingWriter:
             self.used = self.count = 0
             self.previous_ts = 0
             self.first_ts = self.last_ts = 0
-        self.blocks.submit(block, force=True)
+        self.blocks.submit(block)
         if sync:
             self.unsynced = False
             self.unsynced_since = 0
@@ -477,8 +476,8 @@ cdef class RecordingWriter:
 
     def _stop(self, ts_recv):
         """End the recording because the disk does not keep up, and say so in it and to the caller."""
-        pending = len(self.blocks.jobs)
-        reason = f"the disk did not keep up: {pending} blocks were waiting to be written"
+        reason = f"the disk did not keep up: {len(self.blocks.jobs)} blocks were waiting to be written"
+        self._seal(False, force=True)       # the note may be what this block has no room for
         self._append_note("stopped", orjson.dumps({"reason": reason}), ts_recv)
         self.stopped = True
         self._finish()
@@ -489,7 +488,7 @@ cdef class RecordingWriter:
         self.closed = True
         self._seal(False, force=True)
         last.is_last = last.sync = True
-        self.blocks.submit(last, force=True)
+        self.blocks.submit(last)
 
     cdef int _refuse(self) except -1:
         if self.blocks is not None and self.blocks.failed:
