@@ -27,7 +27,7 @@ from feeds.events import EventHandler
 from feeds.exchange import Endpoints, exchange_ids
 from feeds.exchange import exchange as find_exchange
 from feeds.inspection import Inspection
-from feeds.recording import RawSource
+from feeds.recording import RawMessage, RawSource, open_recording
 from feeds.session import Report
 from feeds.sinks.json_lines import JsonLines
 from feeds.sinks.terminal import Terminal
@@ -371,14 +371,19 @@ def simulate(
 
     SYMBOLS are the exchange's (BTCUSDT).
     """
-    from feeds.recording import open_recording
     from feeds.simulator.faults import Gap
     from feeds.simulator.playback import Playback
     from feeds.simulator.server import SimulatedExchange
 
     playback = None
     if recording is not None:
-        playback = Playback(lambda: open_recording(recording), speed=math.inf if speed is None else speed)
+        path = recording
+
+        def messages() -> Iterator[RawMessage]:
+            with open_recording(path) as source:
+                yield from source
+
+        playback = Playback(messages, speed=math.inf if speed is None else speed)
 
     async def serve() -> None:
         async with SimulatedExchange(

@@ -1,0 +1,7 @@
+"""Strategies: what users subclass, and what runs it, live and on recordings."""
+
+from strategies.errors import StrategyError
+from strategies.runner import run_live, run_replay
+from strategies.strategy import Strategy
+
+__all__ = ["Strategy", "StrategyError", "run_live", "run_replay"]

@@ -201,7 +201,7 @@ class BinanceDecoder(Decoder):
         symbol, _, channel = message.stream.partition("@")
         wire = self.wires.get(channel.partition("@")[0])
         if wire is None:
-            if b'"serverShutdown"' in message.data:
+            if b'"serverShutdown"' in bytes(message.data):
                 self._shut_down(ts_recv)
                 return
             raise self._error(

@@ -30,6 +30,7 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     connect_timeout: float = 10.0
     silence_timeout: float = 30.0  # without any message before we reconnect
+    read_buffer_size: int = 256 * 1024  # of one read, and so of one burst
     tick_interval: float = 1.0  # timers fire at least this often when nothing arrives
     max_message_size: int = 16 * 1024 * 1024
     snapshot_interval: float = 0.25  # between snapshots of one book that were each too old; doubles up to 16 times that
@@ -37,9 +38,10 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     rest: RestConfig = RestConfig()
 
     def __post_init__(self) -> None:
-        for name in ("connect_timeout", "silence_timeout", "tick_interval", "max_message_size", "snapshot_interval"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"expected {name} above 0, found {getattr(self, name)}")
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, int | float) and not value > 0:
+                raise ValueError(f"expected {name} above 0, found {value}")
 
 
 class LiveFeed:
@@ -193,6 +195,7 @@ class Line:
                 ssl_context=self._ssl,
                 websocket_handshake_timeout=self._config.connect_timeout,
                 max_frame_size=self._config.max_message_size,
+                read_buffer_init_size=self._config.read_buffer_size,
                 logger_name="feeds",
             )
         except (OSError, WSError, asyncio.TimeoutError) as error:
@@ -284,6 +287,7 @@ class Line:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
+        self.receiver.detach()
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
 

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint64_t
 from feeds.pipeline cimport Pipeline
 from feeds.recording.writer cimport RecordingWriter
 from picows.assembler cimport MessageAssembler
+from picows.frame cimport WSFrame
 from picows.listener cimport WSListener
 
 
@@ -23,5 +24,6 @@ cdef class Receiver(WSListener):
         MessageAssembler _assembler
         bint _in_batch
 
+    cdef int _receive(self, WSFrame frame) except -1
     cdef int _record(self, int flags, bytes payload, str tag) except -1
     cdef int _end_batch(self) except -1

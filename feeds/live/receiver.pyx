@@ -51,10 +51,17 @@ cdef class Receiver(WSListener):
         self.pipeline.on_connected("", self.ts_recv)
 
     cpdef on_ws_frame(self, WSTransport transport, WSFrame frame):
-        cdef int kind
-        cdef bint last = frame.last_in_buffer
         if self.is_detached:
             return
+        try:
+            self._receive(frame)
+        except BaseException:
+            self.is_detached = True      # whoever raised is not called again; the connection closes, the session ends
+            raise
+
+    cdef int _receive(self, WSFrame frame) except -1:
+        cdef int kind
+        cdef bint last = frame.last_in_buffer
         if not self._in_batch:
             self.ts_recv = wall_ns()
             self._in_batch = True
@@ -70,8 +77,9 @@ cdef class Receiver(WSListener):
             self.pipeline.on_view(self._assembler.payload_ptr, self._assembler.payload_size, self.ts_recv, last)
         elif last:
             self._end_batch()
-        if last and self.pipeline.decoder.has_requests:
+        if last and self.pipeline.decoder._requests:
             self._shell.on_requests()
+        return 0
 
     cpdef on_ws_disconnected(self, WSTransport transport):
         self.is_connected = False
@@ -91,7 +99,7 @@ cdef class Receiver(WSListener):
         self.ts_recv = wall_ns()
         self._record(KIND_REPLY, payload, tag)
         self.pipeline.on_reply(tag, payload, self.ts_recv)
-        if self.pipeline.decoder.has_requests:
+        if self.pipeline.decoder._requests:
             self._shell.on_requests()
 
     def fetch_failed(self, str tag, str reason):

@@ -30,7 +30,7 @@ class Damage:
     """Line number, from 1, in formats that have lines."""
 
     def __str__(self) -> str:
-        where = f"byte {self.offset}" if self.line is None else f"line {self.line} (byte {self.offset})"
+        where = f"offset {self.offset}" if self.line is None else f"line {self.line} (byte {self.offset})"
         return f"{where}: {self.reason}: expected {self.expected}, found {self.found}; {self.lost_bytes} bytes lost"
 
 

@@ -77,7 +77,7 @@ def test_a_file_cut_anywhere_yields_its_whole_blocks_and_says_where_it_was_cut(c
     assert damage.reason == "truncated"
     assert damage.offset == max(start for start in [0, 32, *STARTS] if start <= cut)
     assert damage.lost_bytes == cut - damage.offset
-    with pytest.raises(RecordingDamaged, match=f"byte {damage.offset}: truncated"):
+    with pytest.raises(RecordingDamaged, match=f"offset {damage.offset}: truncated"):
         read(WHOLE[:cut], strict=True)
 
 
@@ -179,7 +179,7 @@ def test_damage_says_what_disagrees():
     [damage] = reader.damages
     lost = STARTS[2] - STARTS[1]
     assert str(damage) == (
-        f"byte {STARTS[1]}: block checksum: expected {damage.expected}, found {damage.found}; {lost} bytes lost"
+        f"offset {STARTS[1]}: block checksum: expected {damage.expected}, found {damage.found}; {lost} bytes lost"
     )
     assert damage.expected != damage.found
 

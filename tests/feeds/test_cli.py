@@ -1,0 +1,307 @@
+"""The command line, each command as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from feeds import cli, demo
+from feeds.recording import RecordingReader, RecordingWriter
+
+CAPTURES = Path(__file__).parents[2] / os.environ.get("FEEDS_CAPTURES", "../shared/captures")
+COLLECTED = b"""\
+1000000001 {"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1700000000000,"s":"BTCUSDT","U":11,"u":12,"b":[["100.10","1.5"]],"a":[]}}
+1000000002 {"lastUpdateId":10,"bids":[["100.00","2"]],"asks":[["100.20","3.00"]]}
+1000000003 {"stream":"btcusdt@bookTicker","data":{"u":12,"s":"BTCUSDT","b":"100.10","B":"1.5","a":"100.20","A":"3"}}
+1000000004 {"stream":"btcusdt@trade","data":{"e":"trade","E":1700000000005,"s":"BTCUSDT","t":7,"p":"100.20","q":"0.25","T":1700000000004,"m":false,"M":true}}
+1000000005 {"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1700000000100,"s":"BTCUSDT","U":14,"u":14,"b":[],"a":[["100.20","0"]]}}
+1000000006 {"stream":"btcusdt@kline_1m","data":{"e":"kline"}}
+"""
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli.commands, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def feeds(*arguments: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own: exit status and messages as the shell sees them."""
+    command = [sys.executable, "-m", "feeds", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+@pytest.fixture
+def collected(tmp_path: Path) -> Path:
+    path = tmp_path / "collected.txt"
+    path.write_bytes(COLLECTED)
+    return path
+
+
+@pytest.fixture
+def simulator() -> Iterator[dict[str, str]]:
+    """A simulated exchange in a process of its own; its addresses."""
+    command = [sys.executable, "-m", "feeds", "simulate", "binance", "BTCUSDT", "ETHUSDT", "--json", "--rate", "2000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield json.loads(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+@pytest.fixture
+def recorded(simulator: dict[str, str], tmp_path: Path) -> Path:
+    path = tmp_path / "session.feeds"
+    result = run("record", "binance", "BTC-USDT", "ETHUSDT", "-o", path, "--duration", "1.5", *addresses(simulator))
+    assert result.exit_code == 0, result.output
+    return path
+
+
+def addresses(simulator: dict[str, str]) -> tuple[str, ...]:
+    return ("--ws-url", simulator["ws_url"], "--rest-url", simulator["rest_url"])
+
+
+def test_every_command_teaches() -> None:
+    assert set(cli.commands.commands) == {
+        "decode", "demo", "exchanges", "inspect", "live", "record", "replay", "simulate"
+    }  # fmt: skip
+    for name in cli.commands.commands:
+        result = run(name, "--help")
+        assert result.exit_code == 0
+        assert len(result.output) > 150
+        assert "..." not in result.output.splitlines()[2], "the first sentence is cut"
+
+
+def test_demo_proves_that_live_and_replay_agree(tmp_path: Path) -> None:
+    kept = tmp_path / "demo.feeds"
+    done = feeds("demo", "--duration", "5", "--keep", kept)
+    assert done.returncode == 0, done.stderr
+    assert "Live and replay made the same" in done.stdout
+    for words in ("messages", "frames", "bursts", "callbacks", "updates merged", "gaps", "read to callback", "best bid"):
+        assert words in done.stdout
+    assert "found, each repaired by a new snapshot" in done.stdout
+    with RecordingReader(kept) as recording:
+        assert recording.metadata["policy"] == "batch"
+
+
+def test_demo_fails_when_live_and_replay_differ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    whole = demo.session.replay
+
+    def without_the_end(*arguments: Any, **options: Any) -> Any:
+        return whole(*arguments, **options, policy="none")
+
+    monkeypatch.setattr(demo.session, "replay", without_the_end)
+    result = run("demo", "--duration", "1.5", "--keep", tmp_path / "demo.feeds")
+    assert result.exit_code == 1
+    assert "Live and replay differ" in result.output
+
+
+def test_live_prints_books_and_a_report(simulator: dict[str, str]) -> None:
+    result = run("live", "binance", "BTC-USDT", "--duration", "2", *addresses(simulator))
+    assert result.exit_code == 0, result.output
+    assert "BTC-USDT: book SYNCING -> LIVE (snapshot joined)" in result.output
+    assert "book calls" in result.output
+    assert "live session" in result.output
+
+
+def test_live_runs_a_strategy(simulator: dict[str, str]) -> None:
+    options = ("--strategy", "strategies.imbalance_cython:BookImbalance", "--duration", "1")
+    result = run("live", "binance", "BTC-USDT", *options, *addresses(simulator))
+    assert result.exit_code == 0, result.output
+    assert "read to callback" in result.output
+
+
+def test_sigint_ends_a_recording_in_good_order(simulator: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "session.feeds"
+    command = [sys.executable, "-m", "feeds", "live", "binance", "BTC-USDT", *addresses(simulator)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "SYNCING -> LIVE" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "live session" in rest
+    assert not path.exists()
+
+
+def test_a_recording_replays_to_the_same_digest(recorded: Path) -> None:
+    result = run("replay", recorded, "--check")
+    assert result.exit_code == 0, result.output
+    assert "equal to that of the live run" in result.output
+
+
+def test_check_fails_when_the_digest_differs(recorded: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed.feeds"
+    with RecordingReader(recorded) as source, RecordingWriter(changed) as writer:
+        for message in source:
+            if message.tag != "digest":
+                writer.write(message)
+        writer.note("digest", {"policy": "batch", "digest": "0" * 16, "callbacks": 1})
+    done = feeds("replay", changed, "--check")
+    assert done.returncode == 1
+    assert "differs from 0000000000000000" in done.stdout
+
+
+def test_a_truncated_recording_replays_to_its_last_whole_block_and_says_where(recorded: Path, tmp_path: Path) -> None:
+    whole = recorded.read_bytes()
+    cut = tmp_path / "cut.feeds"
+    cut.write_bytes(whole[: len(whole) * 2 // 3])
+    done = feeds("replay", cut)
+    assert done.returncode == 0, done.stderr
+    assert "damaged recording" in done.stderr
+    assert "offset" in done.stderr
+    assert "replay session" in done.stdout
+
+
+def test_check_on_a_real_capture() -> None:
+    path = CAPTURES / "binance" / "spot-btcusdt_20240808.gz"
+    if not path.exists():
+        pytest.skip(f"no capture {path}: set FEEDS_CAPTURES")
+    result = run("replay", path, "--check")
+    assert result.exit_code == 0, result.output
+    assert "books equal to quotes: 3,449 of 3,449" in result.output
+    assert "1,209/2,196" in result.output
+
+
+def test_decode_prints_what_the_wire_says(collected: Path) -> None:
+    done = feeds("decode", collected)
+    common = '"exchange":"binance","symbol":null,"raw_symbol":"BTCUSDT","ts_event":{},"ts_recv":{}'
+
+    def line(kind: str, ts_event: str, ts_recv: int, rest: str) -> str:
+        return f'{{"type":"{kind}",{common.format(ts_event, ts_recv)},{rest}}}'
+
+    assert done.stdout.splitlines() == [
+        line("book_status", "1700000000000000000", 1000000001, '"old":"SYNCING","new":"SYNCING","reason":"first message"'),
+        line("book", "1700000000000000000", 1000000001, '"is_snapshot":false,"bids":[["100.1","1.5"]],"asks":[]'),
+        line("book", "null", 1000000002, '"is_snapshot":true,"bids":[["100.0","2.0"]],"asks":[["100.2","3.0"]]'),
+        line("book_status", "null", 1000000002, '"old":"SYNCING","new":"LIVE","reason":"snapshot joined"'),
+        line(
+            "quote", "null", 1000000003, '"bid_price":"100.1","bid_qty":"1.5","ask_price":"100.2","ask_qty":"3.0"'
+        ),
+        line("trade", "1700000000004000000", 1000000004, '"id":"7","side":"buy","price":"100.2","qty":"0.25"'),
+        line("book", "1700000000100000000", 1000000005, '"is_snapshot":false,"bids":[],"asks":[["100.2","0.00"]]'),
+        line(
+            "book_status",
+            "1700000000100000000",
+            1000000005,
+            '"old":"LIVE","new":"GAP","reason":"expected a message after id 12, found ids 14..14"',
+        ),
+        next(text for text in done.stdout.splitlines() if '"feed_status"' in text),
+    ]
+    status = json.loads(done.stdout.splitlines()[-1])
+    assert list(status) == [
+        "type", "exchange", "symbol", "raw_symbol", "ts_event", "ts_recv", "status", "reason"
+    ]  # fmt: skip
+    assert status["status"] == "problem"
+    assert "kline" in status["reason"]
+    assert "1 messages skipped, unknown_event" in done.stderr
+
+
+def test_inspect_counts_what_is_there(collected: Path) -> None:
+    result = run("inspect", collected, "--json")
+    found = json.loads(result.output)
+    assert (found["format"], found["messages"], found["first"], found["last"]) == ("collector", 5, 1000000001, 1000000006)
+    assert found["connections"][0]["exchange"] == "binance"
+    assert found["channels"] == [
+        {
+            "exchange": "binance", "symbol": None, "raw_symbol": "BTCUSDT",
+            "book": 3, "snapshots": 1, "quote": 1, "trade": 1, "gaps": 1,
+        }
+    ]  # fmt: skip
+    assert found["problems"] == {"unknown_event": 1}
+    table = run("inspect", collected)
+    assert "1970-01-01 00:00:01.000000001Z" in table.output
+
+
+def test_from_and_to_bound_what_is_delivered(collected: Path) -> None:
+    def callbacks(*options: str) -> str:
+        return next(line for line in run("replay", collected, *options).output.splitlines() if "callbacks" in line)
+
+    assert "1 trades, 1 quotes, 1 books" in callbacks()
+    assert "1 trades, 0 quotes, 0 books" in callbacks("--from", "1000000004")
+    assert "0 trades, 1 quotes, 1 books" in callbacks("--to", "1970-01-01T00:00:01.000000Z", "--to", "1000000003")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["live", "nope", "BTC-USDT"], "expected an exchange among binance, binance-delivery, binance-futures"),
+        (["live", "binance", "BTC-USDT", "--channels", "nope"], "expected channels among book, book_top"),
+        (["live", "binance", "B-U", "--channels", "book,book_top"], "expected one of book and book_top, found both"),
+        (["replay", "{file}"], "expected b'\\x89FEEDS"),
+        (["replay", "{file}", "--strategy", "nope"], "expected MODULE:CLASS"),
+        (["replay", "{file}", "--strategy", "nope:Nope"], "No module named 'nope'"),
+        (["replay", "{file}", "--strategy", "decimal:Decimal"], "expected a Strategy or an EventHandler"),
+        (["replay", "{file}", "--speed", "-1"], "expected 'max' or a factor above 0"),
+        (["replay", "{file}", "--from", "noon"], "expected ns since the epoch or a time like"),
+        (["record", "binance", "BTC-USDT", "-o", "{file}"], "exists"),
+        (["simulate", "kraken", "BTCUSDT"], "expected one of ['binance', 'binance-futures']"),
+    ],
+)
+def test_a_mistake_gets_a_message_and_no_traceback(arguments: list[str], message: str, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("neither a recording nor a capture\n")
+    done = feeds(*(argument.format(file=file) for argument in arguments))
+    assert done.returncode in (1, 2)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_strategy_that_raises_is_named_with_its_event(collected: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(
+        "from strategies import Strategy\n"
+        "class Broken(Strategy):\n"
+        "    def on_trade(self, event):\n"
+        "        raise KeyError('position')\n"
+    )
+    command = [sys.executable, "-m", "feeds", "replay", str(collected), "--strategy", "broken:Broken"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "strategy 'Broken' raised KeyError in on_trade at <Trade binance BTCUSDT BUY 0.25 @ 100.2" in done.stderr
+
+
+def test_exchanges_lists_channels() -> None:
+    lines = run("exchanges").output.splitlines()
+    assert lines[0].split() == ["exchange", "book", "book_top", "quote", "trade", "agg_trade"]
+    assert [line.split()[0] for line in lines[1:]] == ["binance", "binance-delivery", "binance-futures"]
+
+
+def test_speed_paces_by_the_receive_times(collected: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from feeds import session
+
+    clock = FakeClock()
+    monkeypatch.setattr(session, "time", clock)
+    spread = tmp_spread(collected)
+    session.replay(cli.EventHandler(), spread, speed=2.0)
+    assert 0.99 <= clock.now <= 1.02  # two seconds of receive times
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.sleep: Callable[[float], None] = self._sleep
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def tmp_spread(collected: Path) -> Path:
+    """The capture with its last message two seconds after its first."""
+    path = collected.with_name("spread.txt")
+    path.write_bytes(COLLECTED.replace(b"1000000006 ", b"3000000001 "))
+    return path
