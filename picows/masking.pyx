@@ -2,6 +2,7 @@
 """Masking of client frames (RFC 6455 section 5.3): the XOR, and where the masks come from."""
 import os
 
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
@@ -53,21 +54,23 @@ def mask_implementations() -> list:
     return names
 
 
-def mask_bytes(data, const uint8_t[::1] mask, size_t phase=0, int implementation=0) -> bytes:
+def mask_bytes(data, mask, size_t phase=0, int implementation=0, size_t offset=0) -> bytes:
     """Return `data` XORed with the four bytes of `mask`, from mask byte `phase` on.
 
-    `implementation` is an index into mask_implementations(). For tests and tools: the frame path masks in place.
+    `implementation` is an index into mask_implementations(); `offset` shifts the data in memory. For tests and tools:
+    the frame path masks in place.
     """
     cdef:
-        bytes source = bytes(data)
-        bytearray result = bytearray(source)
+        bytearray masked = bytearray(offset) + data
         picows_mask_fn fn = picows_mask_implementation(implementation, NULL)
-    if mask.shape[0] != 4:
-        raise ValueError(f"a mask has 4 bytes, found {mask.shape[0]}")
+        uint8_t mask_array[4]
+    if len(mask) != 4:
+        raise ValueError(f"a mask has 4 bytes, found {len(mask)}")
     if fn == NULL:
         raise ValueError(f"expected an implementation below {len(mask_implementations())}, found {implementation}")
-    fn(<uint8_t*> <char*> result, len(source), &mask[0], phase)
-    return bytes(result)
+    mask_array[0], mask_array[1], mask_array[2], mask_array[3] = mask
+    fn(<uint8_t*> PyByteArray_AS_STRING(masked) + offset, len(masked) - offset, mask_array, phase)
+    return bytes(masked[offset:])
 
 
 def random_mask() -> bytes:

@@ -5,14 +5,9 @@ from libc.stdint cimport uint8_t, uint64_t
 from picows.buffer cimport ReadBuffer
 from picows.frame cimport WSCloseCode, WSFrame, WSMsgType
 from picows.masking cimport apply_mask
+from picows.utf8 cimport PICOWS_UTF8_START, picows_utf8_feed, picows_utf8_state
 
 from picows.errors import WSProtocolError
-
-cdef extern from "utf8.h":
-    ctypedef struct picows_utf8_state:
-        uint8_t missing
-    const picows_utf8_state PICOWS_UTF8_START
-    int picows_utf8_feed(picows_utf8_state* state, const uint8_t* data, size_t size) noexcept
 
 cdef enum:
     FIN = 0x80

@@ -39,7 +39,7 @@ cdef class FrameProtocol:
         self.make_keepalive = make_keepalive
 
     def open(self, WSTransport transport not None, WSListener listener not None, int reserved_bits, bytes received):
-        """The handshake is done. `received` is what came in behind it; frames in it are delivered before this returns."""
+        """The handshake is done. Frames in `received`, which came in behind it, are delivered before this returns."""
         self.transport = transport
         self.listener = listener
         self.parser.reserved_bits = reserved_bits & 0x70

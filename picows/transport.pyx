@@ -182,9 +182,9 @@ cdef class WSTransport:
         if self.is_disconnected:
             raise ConnectionResetError("the connection is closed")
         if self.pong is None:
+            self.listener.send_user_specific_ping(self)
             self.pong = self.loop.create_future()
             self.is_pong_awaited = True
-            self.listener.send_user_specific_ping(self)
         return self.pong
 
     cpdef notify_user_specific_pong_received(self):

@@ -190,8 +190,7 @@ class GeneratedSource(Source):
                 return
             # A change at the very end of a period still belongs to it.
             messages = self._publish(self._flow.next_burst()) if self._flow.next_ns <= self._tick_ns else self._tick()
-            if messages:
-                yield Batch(now_ns, messages)
+            yield Batch(now_ns, messages)
 
     def burst(self, symbol: str, orders: int, now_ns: int) -> Batch:
         return Batch(now_ns, self._publish(self._flow.burst(symbol, orders, now_ns)))

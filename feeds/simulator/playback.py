@@ -74,7 +74,7 @@ class _Cursor:
     ) -> None:
         self.session = session
         self.paused = False
-        self.sent = 0
+        self.taken = 0  # batches
         self.due_ns = start_ns
         self._speed = playback.speed
         self._start_ns = start_ns
@@ -99,7 +99,7 @@ class _Cursor:
                 messages.append(message)
             entry = next(self._texts, None)
         self._ahead = entry
-        self.sent += len(messages)
+        self.taken += 1
         if entry is not None and self._speed != math.inf:
             # Receive times of merged recordings may step back; a client's time does not.
             self.due_ns = max(due_ns, self._start_ns + round((entry.ts_recv - self._first_ts) / self._speed))
@@ -136,12 +136,10 @@ class PlaybackSource(Source):
     def poll(self, until_ns: int) -> Iterator[Batch]:
         while True:
             # Who has had fewest goes first, so that two clients without a pace share the line.
-            cursor = min(self._ready(), key=lambda cursor: (cursor.due_ns, cursor.sent), default=None)
+            cursor = min(self._ready(), key=lambda cursor: (cursor.due_ns, cursor.taken), default=None)
             if cursor is None or cursor.due_ns > until_ns:
                 return
-            batch = cursor.take()
-            if batch.messages:
-                yield batch
+            yield cursor.take()
 
     def subscribe(self, session: Session, stream: str, now_ns: int) -> None:
         if session not in self._cursors:

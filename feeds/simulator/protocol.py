@@ -105,7 +105,10 @@ class Source(ABC):
 
     @abstractmethod
     def poll(self, until_ns: int) -> Iterator[Batch]:
-        """Yield what happens up to and including `until_ns`, in the order of time."""
+        """Yield what happens up to and including `until_ns`, in the order of time.
+
+        A batch may be empty: something happened that nobody asked for, and the caller decides whether to go on.
+        """
 
     @abstractmethod
     def subscribe(self, session: Session, stream: str, now_ns: int) -> None: ...

@@ -371,6 +371,8 @@ class SimulatedExchange:
 
     def _deliver(self, batch: Batch) -> None:
         self._now_ns = max(self._now_ns, batch.ts_event)
+        if not batch.messages:
+            return
         outcome = self._plan.apply(batch.messages, batch.ts_event)
         if batch.session is None:
             for client in list(self._clients.values()):
