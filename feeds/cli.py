@@ -89,7 +89,7 @@ class Time(click.ParamType):
 
 
 class Speed(click.ParamType):
-    """"max", or a factor of the recorded pace."""
+    """ "max", or a factor of the recorded pace."""
 
     name = "speed"
 
@@ -176,9 +176,7 @@ def _progress(what: str) -> Iterator[Callable[[RawSource], None] | None]:
         bar = bars.add_task(what)
 
         def show(source: RawSource) -> None:
-            bars.update(
-                bar, description=Path(source.path).name, completed=source.bytes_read, total=source.total_bytes
-            )
+            bars.update(bar, description=Path(source.path).name, completed=source.bytes_read, total=source.total_bytes)
 
         yield show
 
@@ -232,7 +230,8 @@ def live(
 ) -> None:
     """Run a strategy on live data, or without one print what arrives.
 
-    SYMBOLS are ours (BTC-USDT, BTC-USDT-PERP) or the exchange's (BTCUSDT). Ctrl-C ends the session and prints its report.
+    SYMBOLS are ours (BTC-USDT, BTC-USDT-PERP) or the exchange's (BTCUSDT). Ctrl-C ends the session and prints its
+    report.
     """
     report = session.run_live(
         _load_strategy(strategy) or Terminal(out.out),
@@ -266,8 +265,8 @@ def record(
 ) -> None:
     """Record everything that comes off the wire, until Ctrl-C.
 
-    The recording keeps what arrived, before decoding, with the decisions that shaped the live run, and the digest of what a
-    strategy would have been given: `feeds replay --check` compares.
+    The recording keeps what arrived, before decoding, with the decisions that shaped the live run, and the digest of
+    what a strategy would have been given: `feeds replay --check` compares.
     """
     report = session.run_live(
         EventHandler(),
@@ -290,17 +289,21 @@ def record(
 @_strategy_option
 @_policy_option
 @click.option("--speed", type=Speed(), default="max", help="max, or a factor of the recorded pace.", show_default=True)
-@click.option("--from", "start", type=Time(), help="Deliver data received from then on; what is before builds the books.")
+@click.option(
+    "--from", "start", type=Time(), help="Deliver data received from then on; what is before builds the books."
+)
 @click.option("--to", "end", type=Time(), help="Stop at this receive time.")
-@click.option("--check", is_flag=True, help="Prove it: digest against the live run, books against the exchange's quotes.")
+@click.option(
+    "--check", is_flag=True, help="Prove it: digest against the live run, books against the exchange's quotes."
+)
 @click.option("--reference", is_flag=True, help="Decode everything with the reference engine.")
 @_format_option
 @_exchange_option
 def replay(files: tuple[str, ...], strategy: str | None, check: bool, **options: Any) -> None:
     """Run a strategy on recordings, through the code that runs live.
 
-    FILES are our recordings, or captures of the collector format (one `<ns> <json>` a line, gzip or plain). With --check the
-    exit status is 1 unless everything that can be compared is equal.
+    FILES are our recordings, or captures of the collector format (one `<ns> <json>` a line, gzip or plain). With
+    --check the exit status is 1 unless everything that can be compared is equal.
     """
     with _progress("replaying") as progress:
         report = session.replay(
@@ -351,7 +354,9 @@ def inspect(files: tuple[str, ...], format: str, exchange: str | None, as_json: 
 @click.argument("symbols", nargs=-1, required=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="A free one by default.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the order flow.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=1000.0, show_default=True, help="Orders per second.")
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), default=1000.0, show_default=True, help="Orders per second."
+)
 @click.option("--recording", type=click.Path(exists=True, dir_okay=False), help="Play this instead of generating.")
 @click.option("--speed", type=Speed(), default="1", show_default=True, help="Of the recording: max, or a factor.")
 @click.option("--gap-every", type=click.FloatRange(min=0, min_open=True), help="Seconds between lost book messages.")
@@ -393,7 +398,9 @@ def simulate(
                 click.echo(json.dumps({"ws_url": simulated.ws_url, "rest_url": simulated.rest_url}))
                 sys.stdout.flush()
             else:
-                out.print(f"{exchange} on {simulated.ws_url} and {simulated.rest_url}; Ctrl-C ends it. In another terminal:")
+                out.print(
+                    f"{exchange} on {simulated.ws_url} and {simulated.rest_url}; Ctrl-C ends it. In another terminal:"
+                )
                 out.out(
                     f"  feeds live {exchange} {' '.join(symbols)} "
                     f"--ws-url {simulated.ws_url} --rest-url {simulated.rest_url}"
@@ -421,8 +428,8 @@ def simulate(
 def demo(duration: float, rate: float, seed: int, keep: str | None) -> None:
     """The whole thing on loopback, no network.
 
-    Simulated exchange -> live feed -> example strategy -> recording -> replay of it, and the proof that both runs made the
-    same callbacks. Now and then the exchange loses a book message: watch the gap being found and repaired.
+    Simulated exchange -> live feed -> example strategy -> recording -> replay of it, and the proof that both runs made
+    the same callbacks. Now and then the exchange loses a book message: watch the gap being found and repaired.
     """
     from feeds.demo import run_demo
 
@@ -467,14 +474,12 @@ def report_table(report: Report) -> Table:
             f"{report.quotes_merged + report.books_merged:,}",
             f"{report.quotes_merged:,} quotes, {report.books_merged:,} book messages, into newer ones",
         ),
-        ("book messages", f"{report.applied:,}", "applied to books, of {:,}".format(report.deltas)),
+        ("book messages", f"{report.applied:,}", f"applied to books, of {report.deltas:,}"),
         ("gaps", f"{report.gaps:,}", "found, each repaired by a new snapshot" if report.gaps else "none found"),
     ]
     if report.latency is not None and report.latency.count:
         p50, p99, p999 = (report.latency.quantile(q) / 1000 for q in (0.5, 0.99, 0.999))
-        rows.append(
-            ("read to callback", f"{p50:,.1f} us", f"p50; p99 {p99:,.1f} us, p99.9 {p999:,.1f} us")
-        )
+        rows.append(("read to callback", f"{p50:,.1f} us", f"p50; p99 {p99:,.1f} us, p99.9 {p999:,.1f} us"))
     rows.append(("digest", report.digest, "of all callbacks and their numbers"))
     for row in rows:
         table.add_row(*row)
@@ -520,7 +525,10 @@ def print_checks(report: Report) -> bool:
             markup=True,
         )
         for mismatch in result.mismatches:
-            out.out(f"  {mismatch.instrument!r} book {mismatch.book_id}: {mismatch.book}, quote {mismatch.quote_id}: {mismatch.quote}")
+            out.out(
+                f"  {mismatch.instrument!r} book {mismatch.book_id}: {mismatch.book}, "
+                f"quote {mismatch.quote_id}: {mismatch.quote}"
+            )
     if same is None and not report.checks:
         out.print("nothing to compare: no digest of a live run, and no quotes that are numbered as the books are")
         return False

@@ -93,7 +93,12 @@ class Inspection:
         counter = _Counter()
         with open_recording(path, format=format, exchange=exchange) as source:
             run = Replay(source, counter)
-            found = cls(path, os.path.getsize(path), "native" if isinstance(source, RecordingReader) else "collector", dict(source.metadata))
+            found = cls(
+                path,
+                os.path.getsize(path),
+                "native" if isinstance(source, RecordingReader) else "collector",
+                dict(source.metadata),
+            )
             while run.ts_recv == 0 and run.run(max_records=1):
                 pass
             found.first = run.ts_recv

@@ -1,6 +1,6 @@
 """Sessions: a handler behind the whole chain, run live or from recordings, and a report of what happened.
 
-    books -> conflation -> digest -> (live: latency) -> handler
+books -> conflation -> digest -> (live: latency) -> handler
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class _Chain:
     def __init__(self, handler: EventHandler, policy: str, *, is_live: bool) -> None:
         if policy not in POLICIES:
             raise ConfigError(f"expected a conflation policy among {', '.join(POLICIES)}, found {policy!r}")
-        # A Strategy brings a host that sets its clock and names it when it raises; any other handler is called as it is.
+        # A Strategy brings a host that sets its clock and names it when it raises; other handlers are called as they are.
         self.host: Any = handler.hosted() if hasattr(handler, "hosted") else handler
         self.probe = LatencyProbe(self.host) if is_live else None
         self.digest = CallbackDigest(self.probe or self.host)
@@ -137,8 +137,8 @@ async def live(
     """Run `handler` on live data until `duration` (seconds) has passed, `stop` is set or the task is cancelled.
 
     `record_to` names a new file that gets everything received. `config` is a `feeds.live.feed.FeedConfig`. Raises
-    UnknownExchange, UnknownSymbol and ConfigError for what cannot be, SubscriptionRefused for what the exchange refuses,
-    FetchError without instrument metadata, and whatever the handler raises (a strategy: StrategyError).
+    UnknownExchange, UnknownSymbol and ConfigError for what cannot be, SubscriptionRefused for what the exchange
+    refuses, FetchError without instrument metadata, and whatever the handler raises (a strategy: StrategyError).
     """
     from feeds.live.feed import LiveFeed  # aiohttp: only for who goes live
 
@@ -219,8 +219,8 @@ def replay(
 ) -> Report:
     """Run `handler` on recordings, one after the other, through the code that runs live.
 
-    `speed` paces by the recorded receive times (1.0 = as it was, None = as fast as possible). Data events before `start`
-    and messages after `end` (ns since the epoch, receive time) are not delivered; what lies before `start` still builds
+    `speed` paces by the recorded receive times (1.0 = as it was, None = as fast as possible). Data events before
+    `start` and messages after `end` (ns since the epoch, receive time) are not delivered; what lies before `start` still builds
     the books. `check` compares books with quotes where the exchange numbers both alike. `reference` decodes everything
     with the reference engine. Raises RecordingError, and whatever the handler raises (a strategy: StrategyError).
     """

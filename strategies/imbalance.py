@@ -1,13 +1,14 @@
 """The book-imbalance strategy in Python: where the book leans, the price tends to go.
 
-The same strategy stands in `imbalance_cython.pyx` as a C-level class; a test shows that both see the same calls and come to
-the same decisions.
+The same strategy stands in `imbalance_cython.pyx` as a C-level class; a test shows that both see the same calls and
+come to the same decisions.
 """
 
 from __future__ import annotations
 
 from feeds.events import BookStatus, BookUpdate, Side, Trade
 from feeds.instrument import Instrument
+
 from strategies.strategy import Strategy
 
 __all__ = ["BookImbalance"]

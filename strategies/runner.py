@@ -17,7 +17,7 @@ __all__ = ["run_live", "run_replay"]
 def run_live(strategy: Strategy, exchange: str, symbols: Sequence[str | Subscription], **options: Any) -> Report:
     """Run `strategy` on live data until interrupted; options as for `feeds.session.live`.
 
-        run_live(MyStrategy(), "binance", ["BTC-USDT"], record_to="session.feeds")
+    run_live(MyStrategy(), "binance", ["BTC-USDT"], record_to="session.feeds")
     """
     return session.run_live(strategy, exchange, symbols, **options)
 
@@ -27,6 +27,6 @@ def run_replay(
 ) -> Report:
     """Run `strategy` on recordings; options as for `feeds.session.replay`.
 
-        run_replay(MyStrategy(), "session.feeds")
+    run_replay(MyStrategy(), "session.feeds")
     """
     return session.replay(strategy, paths, **options)

@@ -10,7 +10,7 @@ __all__ = ["Backoff", "BackoffConfig"]
 
 
 class BackoffConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Seconds: the first wait, the longest one; each is `factor` times the one before, give or take a share `jitter`."""
+    """Seconds: the first wait and the longest; each is `factor` times the one before, give or take a share `jitter`."""
 
     initial: float = 0.5
     maximum: float = 30.0

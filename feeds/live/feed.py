@@ -47,8 +47,8 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class LiveFeed:
     """One exchange's subscriptions, live, into `downstream`.
 
-    `async with LiveFeed(...) as feed: await feed.run()`. `run` ends when `stop` is called, when a subscription is refused
-    (SubscriptionRefused) or when a handler raises (what it raised). Lost connections are not errors: they are told as
+    `async with LiveFeed(...) as feed: await feed.run()`. `run` ends when `stop` is called, when a subscription is
+    refused (SubscriptionRefused) or when a handler raises (what it raised). Lost connections are not errors: they are told as
     `FeedStatus`, and made again with backoff. `writer` records everything that the pipeline is given.
     """
 
@@ -91,7 +91,7 @@ class LiveFeed:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Serve until stopped. UnknownSymbol, ConfigError or FetchError before the first connection, else see the class."""
+        """Serve until stopped; UnknownSymbol, ConfigError or FetchError before the first connection."""
         catalogue = Instruments()
         self.exchange.load_instruments(await self._rest.get(self.exchange.instruments_url), catalogue)
         plans = self.exchange.plan(self._subscriptions, catalogue)
@@ -254,12 +254,13 @@ class Line:
         try:
             body = await self._rest.get(request.url)
         except FetchError as error:
-            self._guard(lambda: self.receiver.fetch_failed(request.tag, str(error)))
+            reason = str(error)
+            self._guard(lambda: self.receiver.fetch_failed(request.tag, reason))
         else:
             self._guard(lambda: self.receiver.reply(request.tag, body))
 
     async def _pace_snapshots(self, tag: str) -> None:
-        """Wait before a snapshot that follows another of the same book: that one was too old, or the book is in trouble."""
+        """Wait before a snapshot that follows another of the same book: that one was too old, or the book has gaps."""
         now = asyncio.get_running_loop().time()
         last, wait = self._snapshot_wait.get(tag, (-1e9, 0.0))
         shortest, longest = self._config.snapshot_interval, self._config.snapshot_interval * 16
@@ -305,4 +306,3 @@ class Line:
         for task in self._helpers:
             task.cancel()
         self._snapshot_wait.clear()
-

@@ -10,7 +10,6 @@ from http import HTTPStatus
 from types import TracebackType
 
 import msgspec
-from picows.serializer import serialize_frame
 
 from feeds.simulator.binance import BinanceFutures, BinanceSpot
 from feeds.simulator.faults import AnyFault, Disconnect, FaultPlan, Refuse
@@ -36,6 +35,7 @@ from picows import (
     WSUpgradeResponseWithListener,
     ws_create_server,
 )
+from picows.serializer import serialize_frame
 
 _EXCHANGES: dict[str, Callable[..., ExchangeProtocol]] = {
     "binance": BinanceSpot,

@@ -17,8 +17,8 @@ FLUSH_AT = 1 << 20  # bytes
 class JsonLines(EventHandler):
     """Writes one JSON object a line to a binary file; numbers as exact decimal strings, times as int ns or null.
 
-    Every object begins with type, exchange, symbol, raw_symbol, ts_event, ts_recv. A book line is a message as the exchange
-    sent it, whether or not a book could use it. What an exchange does not send is null. `flush` when done.
+    Every object begins with type, exchange, symbol, raw_symbol, ts_event, ts_recv. A book line is a message as the
+    exchange sent it, whether or not a book could use it. What an exchange does not send is null. `flush` when done.
     """
 
     def __init__(self, out: BinaryIO) -> None:
@@ -27,9 +27,7 @@ class JsonLines(EventHandler):
         self._buffer = bytearray()
 
     def on_book_delta(self, event: BookDelta) -> None:
-        self._write(
-            "book", event, is_snapshot=event.is_snapshot, bids=_levels(event.bids), asks=_levels(event.asks)
-        )
+        self._write("book", event, is_snapshot=event.is_snapshot, bids=_levels(event.bids), asks=_levels(event.asks))
 
     def on_trade(self, event: Trade) -> None:
         side = None if event.side is Side.UNKNOWN else event.side.name.lower()

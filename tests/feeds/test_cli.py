@@ -18,14 +18,22 @@ from feeds import cli, demo
 from feeds.recording import RecordingReader, RecordingWriter
 
 CAPTURES = Path(__file__).parents[2] / os.environ.get("FEEDS_CAPTURES", "../shared/captures")
-COLLECTED = b"""\
-1000000001 {"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1700000000000,"s":"BTCUSDT","U":11,"u":12,"b":[["100.10","1.5"]],"a":[]}}
-1000000002 {"lastUpdateId":10,"bids":[["100.00","2"]],"asks":[["100.20","3.00"]]}
-1000000003 {"stream":"btcusdt@bookTicker","data":{"u":12,"s":"BTCUSDT","b":"100.10","B":"1.5","a":"100.20","A":"3"}}
-1000000004 {"stream":"btcusdt@trade","data":{"e":"trade","E":1700000000005,"s":"BTCUSDT","t":7,"p":"100.20","q":"0.25","T":1700000000004,"m":false,"M":true}}
-1000000005 {"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1700000000100,"s":"BTCUSDT","U":14,"u":14,"b":[],"a":[["100.20","0"]]}}
-1000000006 {"stream":"btcusdt@kline_1m","data":{"e":"kline"}}
-"""
+DEPTH = '{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":%d,"s":"BTCUSDT","U":%d,"u":%d,"b":%s,"a":%s}}'
+COLLECTED = "".join(
+    f"{1_000_000_000 + number} {text}\n"
+    for number, text in enumerate(
+        [
+            DEPTH % (1700000000000, 11, 12, '[["100.10","1.5"]]', "[]"),
+            '{"lastUpdateId":10,"bids":[["100.00","2"]],"asks":[["100.20","3.00"]]}',
+            '{"stream":"btcusdt@bookTicker","data":{"u":12,"s":"BTCUSDT","b":"100.10","B":"1.5","a":"100.20","A":"3"}}',
+            '{"stream":"btcusdt@trade","data":{"e":"trade","E":1700000000005,"s":"BTCUSDT","t":7,"p":"100.20","q":"0.25",'
+            '"T":1700000000004,"m":false,"M":true}}',
+            DEPTH % (1700000000100, 14, 14, "[]", '[["100.20","0"]]'),
+            '{"stream":"btcusdt@kline_1m","data":{"e":"kline"}}',
+        ],
+        1,
+    )
+).encode()
 
 
 def run(*arguments: str | Path) -> Result:
@@ -87,7 +95,16 @@ def test_demo_proves_that_live_and_replay_agree(tmp_path: Path) -> None:
     done = feeds("demo", "--duration", "5", "--keep", kept)
     assert done.returncode == 0, done.stderr
     assert "Live and replay made the same" in done.stdout
-    for words in ("messages", "frames", "bursts", "callbacks", "updates merged", "gaps", "read to callback", "best bid"):
+    for words in (
+        "messages",
+        "frames",
+        "bursts",
+        "callbacks",
+        "updates merged",
+        "gaps",
+        "read to callback",
+        "best bid",
+    ):
         assert words in done.stdout
     assert "found, each repaired by a new snapshot" in done.stdout
     with RecordingReader(kept) as recording:
@@ -183,13 +200,13 @@ def test_decode_prints_what_the_wire_says(collected: Path) -> None:
         return f'{{"type":"{kind}",{common.format(ts_event, ts_recv)},{rest}}}'
 
     assert done.stdout.splitlines() == [
-        line("book_status", "1700000000000000000", 1000000001, '"old":"SYNCING","new":"SYNCING","reason":"first message"'),
+        line(
+            "book_status", "1700000000000000000", 1000000001, '"old":"SYNCING","new":"SYNCING","reason":"first message"'
+        ),
         line("book", "1700000000000000000", 1000000001, '"is_snapshot":false,"bids":[["100.1","1.5"]],"asks":[]'),
         line("book", "null", 1000000002, '"is_snapshot":true,"bids":[["100.0","2.0"]],"asks":[["100.2","3.0"]]'),
         line("book_status", "null", 1000000002, '"old":"SYNCING","new":"LIVE","reason":"snapshot joined"'),
-        line(
-            "quote", "null", 1000000003, '"bid_price":"100.1","bid_qty":"1.5","ask_price":"100.2","ask_qty":"3.0"'
-        ),
+        line("quote", "null", 1000000003, '"bid_price":"100.1","bid_qty":"1.5","ask_price":"100.2","ask_qty":"3.0"'),
         line("trade", "1700000000004000000", 1000000004, '"id":"7","side":"buy","price":"100.2","qty":"0.25"'),
         line("book", "1700000000100000000", 1000000005, '"is_snapshot":false,"bids":[],"asks":[["100.2","0.00"]]'),
         line(
@@ -212,7 +229,12 @@ def test_decode_prints_what_the_wire_says(collected: Path) -> None:
 def test_inspect_counts_what_is_there(collected: Path) -> None:
     result = run("inspect", collected, "--json")
     found = json.loads(result.output)
-    assert (found["format"], found["messages"], found["first"], found["last"]) == ("collector", 5, 1000000001, 1000000006)
+    assert (found["format"], found["messages"], found["first"], found["last"]) == (
+        "collector",
+        5,
+        1000000001,
+        1000000006,
+    )
     assert found["connections"][0]["exchange"] == "binance"
     assert found["channels"] == [
         {

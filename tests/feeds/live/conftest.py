@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from feeds import session
 from feeds.book import OrderBook
 from feeds.events import BookStatus, BookUpdate, EventHandler, FeedStatus, Quote, Trade
+
+from feeds import session
 from feeds.exchange import Endpoints
 from feeds.live.backoff import BackoffConfig
 from feeds.live.feed import FeedConfig
@@ -97,7 +97,7 @@ def watcher() -> Watcher:
 
 @pytest.fixture
 def live_session(watcher: Watcher) -> Callable[..., Any]:
-    """`async with live_session(sim, ["BTC-USDT"], ...) as s`: ends the session on leaving, and raises what it raised."""
+    """`async with live_session(sim, ["BTC-USDT"]) as s`: ends the session on leaving, and raises what it raised."""
 
     @asynccontextmanager
     async def run(
@@ -114,7 +114,9 @@ def live_session(watcher: Watcher) -> Callable[..., Any]:
         running = Session(watcher)
         options.setdefault("endpoints", Endpoints(ws=simulated.ws_url, rest=simulated.rest_url))
         task = asyncio.ensure_future(
-            session.live(handler or watcher, exchange, symbols, config=config, record_to=record_to, stop=stop, **options)
+            session.live(
+                handler or watcher, exchange, symbols, config=config, record_to=record_to, stop=stop, **options
+            )
         )
         try:
             body = asyncio.current_task()

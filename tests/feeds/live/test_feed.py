@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from feeds.events import BookUpdate, EventHandler, Side
+from strategies.strategy import Strategy
 
 from feeds import session
 from feeds.errors import SubscriptionRefused, UnknownSymbol
-from feeds.events import BookUpdate, EventHandler, Side
 from feeds.exchange import Endpoints
 from feeds.recording import RawMessage, open_recording
 from feeds.simulator.faults import (
@@ -26,12 +27,13 @@ from feeds.simulator.faults import (
     RestLimit,
     StaleSnapshot,
     UnknownEvent,
+)
+from feeds.simulator.faults import (
     UnknownSymbol as UnlistedSymbol,
 )
 from feeds.simulator.playback import Playback
 from feeds.simulator.server import SimulatedExchange
 from strategies.errors import StrategyError
-from strategies.strategy import Strategy
 
 from .conftest import QUICK, Watcher
 
@@ -265,8 +267,9 @@ async def test_timers_fire_without_data_and_at_the_same_times_in_a_replay(
     enough = asyncio.Event()
     path = tmp_path / "quiet.feeds"
     strategy = Timed()
-    async with simulated(faults=[Mute(seconds=60)]) as sim, live_session(
-        sim, ["BTC-USDT"], handler=strategy, record_to=path
+    async with (
+        simulated(faults=[Mute(seconds=60)]) as sim,
+        live_session(sim, ["BTC-USDT"], handler=strategy, record_to=path),
     ):
         await asyncio.wait_for(enough.wait(), 10)
     again = Timed()
@@ -300,8 +303,9 @@ async def test_a_recording_can_be_served_and_gives_the_same_book(
             yield from source
 
     playback = Playback(recorded, speed=float("inf"))
-    async with SimulatedExchange("binance", SYMBOLS, playback=playback) as sim, live_session(
-        sim, OURS["binance"], handler=second
+    async with (
+        SimulatedExchange("binance", SYMBOLS, playback=playback) as sim,
+        live_session(sim, OURS["binance"], handler=second),
     ):
         await second.until(lambda: {s: b.last_id for s, b in second.books.items()} == last_ids)
         assert {symbol: book.exact(0) for symbol, book in second.books.items()} == told
@@ -312,7 +316,7 @@ async def test_tls_is_verified(live_session: LiveSession, watcher: Watcher, tls_
         secure = Endpoints(ws=f"wss://localhost:{port}", rest=f"https://localhost:{port}")
         async with live_session(sim, OURS["binance"], endpoints=secure, ssl_context=trusting):
             await watcher.until(lambda: len(watcher.books) == 2)
-        with pytest.raises(Exception, match="certificate verify failed|CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(Exception, match=r"certificate verify failed|CERTIFICATE_VERIFY_FAILED"):
             async with live_session(sim, OURS["binance"], endpoints=secure, handler=Watcher()):
                 await asyncio.sleep(30)
 
