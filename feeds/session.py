@@ -81,7 +81,7 @@ class _Chain:
     def __init__(self, handler: EventHandler, policy: str, *, is_live: bool) -> None:
         if policy not in POLICIES:
             raise ConfigError(f"expected a conflation policy among {', '.join(POLICIES)}, found {policy!r}")
-        # A Strategy brings a host that sets its clock and names it when it raises; other handlers are called as they are.
+        # A Strategy brings a host that sets its clock and names it when it raises; other handlers need none.
         self.host: Any = handler.hosted() if hasattr(handler, "hosted") else handler
         self.probe = LatencyProbe(self.host) if is_live else None
         self.digest = CallbackDigest(self.probe or self.host)
@@ -220,8 +220,8 @@ def replay(
     """Run `handler` on recordings, one after the other, through the code that runs live.
 
     `speed` paces by the recorded receive times (1.0 = as it was, None = as fast as possible). Data events before
-    `start` and messages after `end` (ns since the epoch, receive time) are not delivered; what lies before `start` still builds
-    the books. `check` compares books with quotes where the exchange numbers both alike. `reference` decodes everything
+    `start` and messages after `end` (ns since the epoch, receive time) are not delivered; what lies before `start`
+    still builds the books. `check` compares books with quotes where the exchange numbers both alike. `reference` decodes everything
     with the reference engine. Raises RecordingError, and whatever the handler raises (a strategy: StrategyError).
     """
     if isinstance(paths, str | os.PathLike):

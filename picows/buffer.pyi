@@ -1,3 +1,6 @@
+class Block:
+    """The memory of a ReadBuffer, kept alive by memoryviews on it."""
+
 class ReadBuffer:
     """Bytes between the socket and the parser: written at the end, parsed at the front.
 

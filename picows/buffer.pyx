@@ -8,6 +8,8 @@ from libc.string cimport memcpy, memmove
 
 
 cdef class Block:
+    """The memory of a ReadBuffer, kept alive by memoryviews on it."""
+
     def __cinit__(self, Py_ssize_t capacity):
         self.data = <char*> PyMem_RawMalloc(capacity)
         if self.data == NULL:

@@ -71,36 +71,31 @@ async def ws_connect(
             raise TypeError(f"ws_connect() sets {name!r} of loop.create_connection() itself")
     parsed = parse_url(url)
     loop = asyncio.get_running_loop()
-    handshake = ClientHandshake(parsed, extra_headers)
-    request = handshake.request_bytes()
-
-    def make_protocol() -> _ClientProtocol:
-        return _ClientProtocol(
-            handshake,
-            request,
-            ws_listener_factory,
-            close_timeout=websocket_close_timeout,
-            is_client_side=True,
-            disconnect_on_exception=disconnect_on_exception,
-            enable_auto_pong=enable_auto_pong,
-            max_frame_size=max_frame_size,
-            read_buffer_init_size=read_buffer_init_size,
-            logger=connection_logger(logger_name, "client"),
-            make_keepalive=keepalive_factory(
-                enable_auto_ping, auto_ping_idle_timeout, auto_ping_reply_timeout, auto_ping_strategy
-            ),
-        )
-
+    # Made before the connection: what is wrong with an argument leaves nothing behind.
+    protocol = _ClientProtocol(
+        ClientHandshake(parsed, extra_headers),
+        ws_listener_factory,
+        close_timeout=websocket_close_timeout,
+        is_client_side=True,
+        disconnect_on_exception=disconnect_on_exception,
+        enable_auto_pong=enable_auto_pong,
+        max_frame_size=max_frame_size,
+        read_buffer_init_size=read_buffer_init_size,
+        logger=connection_logger(logger_name, "client"),
+        make_keepalive=keepalive_factory(
+            enable_auto_ping, auto_ping_idle_timeout, auto_ping_reply_timeout, auto_ping_strategy
+        ),
+    )
     if parsed.is_secure:
         kwargs["ssl"] = ssl_context if ssl_context is not None else ssl.create_default_context()
     sock = None if socket_factory is None else await _make_socket(socket_factory, parsed)
     if sock is None:
-        _, protocol = await loop.create_connection(make_protocol, parsed.host, parsed.port, **kwargs)
+        await loop.create_connection(lambda: protocol, parsed.host, parsed.port, **kwargs)
     else:
         if parsed.is_secure:
             kwargs.setdefault("server_hostname", parsed.host)
         try:
-            _, protocol = await loop.create_connection(make_protocol, sock=sock, **kwargs)
+            await loop.create_connection(lambda: protocol, sock=sock, **kwargs)
         except BaseException:
             sock.close()
             raise
@@ -158,7 +153,6 @@ class _ClientProtocol(WSProtocol):
     def __init__(
         self,
         handshake: ClientHandshake,
-        request: bytes,
         listener_factory: ListenerFactory,
         *,
         close_timeout: float | None,
@@ -166,7 +160,7 @@ class _ClientProtocol(WSProtocol):
     ) -> None:
         super().__init__(**kwargs)
         self._handshake = handshake
-        self._request = request
+        self._request = handshake.request_bytes()
         self._listener_factory = listener_factory
         self._close_timeout = close_timeout
         self._loop = asyncio.get_running_loop()

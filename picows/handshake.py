@@ -60,7 +60,7 @@ class WSUpgradeResponse:
     """The HTTP response to it. A status other than 101 ends the connection after the body."""
 
     version: bytes = b"HTTP/1.1"
-    status: HTTPStatus = HTTPStatus.SWITCHING_PROTOCOLS
+    status: HTTPStatus | int = HTTPStatus.SWITCHING_PROTOCOLS  # an int where the registry does not know it: 520
     headers: CIMultiDict[str] = field(default_factory=CIMultiDict)
     body: bytes | None = None
 
@@ -78,7 +78,7 @@ class WSUpgradeResponse:
         """A refusal; ValueError for a status below 400."""
         if status < 400:
             raise ValueError(f"expected an error status of 400 or more, found {int(status)}")
-        return cls._create(HTTPStatus(status), body, extra_headers)
+        return cls._create(_status(status), body, extra_headers)
 
     @classmethod
     def create_redirect_response(
@@ -87,7 +87,7 @@ class WSUpgradeResponse:
         """A redirect to the URL `location`; ValueError for a status that is not 3xx."""
         if not 300 <= status < 400:
             raise ValueError(f"expected a redirect status of 300 to 399, found {int(status)}")
-        response = cls._create(HTTPStatus(status), None, extra_headers)
+        response = cls._create(_status(status), None, extra_headers)
         response.headers["Location"] = location
         return response
 
@@ -97,7 +97,9 @@ class WSUpgradeResponse:
         return cls._create(HTTPStatus.SWITCHING_PROTOCOLS, None, extra_headers)
 
     @classmethod
-    def _create(cls, status: HTTPStatus, body: bytes | None, extra_headers: HeadersLike | None) -> WSUpgradeResponse:
+    def _create(
+        cls, status: HTTPStatus | int, body: bytes | None, extra_headers: HeadersLike | None
+    ) -> WSUpgradeResponse:
         return cls(status=status, headers=CIMultiDict(header_pairs(extra_headers)), body=body)
 
     def to_bytes(self) -> bytes:
@@ -116,7 +118,7 @@ class WSUpgradeResponse:
             event(status_code=self.status, headers=[(n.encode("latin-1"), v.encode("latin-1")) for n, v in headers])
         except (h11.LocalProtocolError, UnicodeEncodeError) as exc:
             raise ValueError(f"header fields that HTTP does not allow: {exc}") from exc
-        status_line = f"{self.version.decode('ascii')} {self.status.value} {self.status.phrase}"
+        status_line = f"{self.version.decode('ascii')} {int(self.status)} {_phrase(self.status)}"
         lines = [status_line, *(f"{name}: {value}" for name, value in headers), "", ""]
         return "\r\n".join(lines).encode("latin-1") + (self.body or b"")
 
@@ -164,6 +166,17 @@ def reserved_bits(response: WSUpgradeResponse) -> int:
     if not names:
         return 0
     return 0x40 if set(names) == {"permessage-deflate"} else 0x70
+
+
+def _status(code: int) -> HTTPStatus | int:
+    try:
+        return HTTPStatus(code)
+    except ValueError:
+        return int(code)
+
+
+def _phrase(status: HTTPStatus | int) -> str:
+    return status.phrase if isinstance(status, HTTPStatus) else ""
 
 
 def _decoded(raw_headers: Iterable[tuple[bytes, bytes]]) -> CIMultiDict[str]:
@@ -268,7 +281,7 @@ class ClientHandshake:
                 self._check(response, raw_header)
                 self.trailing = rest
                 return response
-            if response.status.value < 200:  # 100 Continue, 103 Early Hints: the real answer follows
+            if response.status < 200:  # 100 Continue, 103 Early Hints: the real answer follows
                 self._block = _HeaderBlock(self._block._max_size)
                 data = rest
                 continue
@@ -296,13 +309,7 @@ class ClientHandshake:
             raise WSInvalidMessageError(
                 f"expected HTTP/1.1, found HTTP/{event.http_version.decode()}", raw_header=raw_header[:-4]
             )
-        try:
-            status = HTTPStatus(event.status_code)
-        except ValueError:
-            raise WSInvalidMessageError(
-                f"expected a registered HTTP status, found {event.status_code}", raw_header=raw_header[:-4]
-            ) from None
-        return WSUpgradeResponse(status=status, headers=_decoded(event.headers.raw_items()))
+        return WSUpgradeResponse(status=_status(event.status_code), headers=_decoded(event.headers.raw_items()))
 
     def _check(self, response: WSUpgradeResponse, raw_header: bytes) -> None:
         """Section 4.1, what the client must validate in a 101."""
@@ -352,7 +359,7 @@ class ClientHandshake:
         assert self._refusal is not None
         self._refusal.body = bytes(self._body[: self._max_body_size])
         raise WSInvalidStatusError(
-            f"expected status 101, found {self._refusal.status.value} {self._refusal.status.phrase}",
+            f"expected status 101, found {int(self._refusal.status)} {_phrase(self._refusal.status)}".rstrip(),
             self._raw_header,
             bytes(self._raw_body[: self._max_body_size]),
             self._refusal,

@@ -58,10 +58,11 @@ class Keepalive:
 def keepalive_factory(
     enabled: bool, idle_timeout: float, reply_timeout: float, strategy: WSAutoPingStrategy
 ) -> Callable[[WSProtocol], Keepalive] | None:
-    """What makes the Keepalive of a connection, None if there is to be none; ValueError for timeouts not above 0."""
+    """What makes the Keepalive of a connection, None if not `enabled`; ValueError for arguments that make no sense."""
     if not enabled:
         return None
     if idle_timeout <= 0 or reply_timeout <= 0:
         raise ValueError(f"expected positive auto ping timeouts, found idle {idle_timeout}, reply {reply_timeout}")
-    strategy = WSAutoPingStrategy(strategy)
+    if strategy not in (WSAutoPingStrategy.PING_WHEN_IDLE, WSAutoPingStrategy.PING_PERIODICALLY):
+        raise ValueError(f"expected a WSAutoPingStrategy, found {strategy!r}")
     return lambda protocol: Keepalive(protocol, idle_timeout, reply_timeout, strategy)

@@ -38,6 +38,21 @@ class FrameProtocol:
     def open(self, transport: WSTransport, listener: WSListener, reserved_bits: int, received: bytes) -> None:
         """The handshake is done. Frames in `received`, which came in behind it, are delivered before this returns."""
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the event loop reads into."""
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """`nbytes` were read."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone; `exc` is None after an orderly end."""
+
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    @property
+    def last_read_ns(self) -> int:
+        """Monotonic time of the last read; kept only on a connection with a keepalive."""
+
     def idle_seconds(self) -> float:
         """Seconds since the last read, on a connection with a keepalive."""
 
@@ -49,9 +64,3 @@ class FrameProtocol:
 
 class WSProtocol(FrameProtocol, asyncio.BufferedProtocol):
     """A FrameProtocol that event loops recognise. Subclasses add `handshake_received` and `handshake_lost`."""
-
-    def get_buffer(self, sizehint: int) -> memoryview: ...
-    def buffer_updated(self, nbytes: int) -> None: ...
-    def connection_lost(self, exc: Exception | None) -> None: ...
-    def pause_writing(self) -> None: ...
-    def resume_writing(self) -> None: ...

@@ -185,10 +185,10 @@ cdef class FrameProtocol:
         """A rule was broken by the peer, or a method of the listener raised `exc`."""
         if exc is self.parser.error:
             self.logger.warning("closing: peer broke RFC 6455: %s", exc.message)
-            self.transport.fail(exc, exc.code, exc.message)
+            self.transport.fail(exc, exc.code, str(exc.message))
         elif isinstance(exc, WSProtocolError):
             self.logger.warning("closing: listener raised %r", exc)
-            self.transport.fail(exc, exc.code, exc.message)
+            self.transport.fail(exc, exc.code, str(exc.message))
         elif self.disconnect_on_exception:
             self.logger.error("listener raised; disconnecting", exc_info=exc)
             self.transport.fail(exc, WSCloseCode.INTERNAL_ERROR, "")

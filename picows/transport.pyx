@@ -10,6 +10,7 @@ from cpython.unicode cimport PyUnicode_Check
 from libc.stdint cimport uint8_t
 
 from picows.frame cimport WSCloseCode, WSFrame, WSMsgType
+from picows.parser cimport is_close_code_allowed
 from picows.masking cimport apply_mask, next_mask
 from picows.serializer cimport MAX_HEADER_SIZE, build_frame, frame_flags, frame_header_size, write_frame_header
 
@@ -199,6 +200,8 @@ cdef class WSTransport:
             self.failure = exc
         if not self.is_closing:
             reason = shortened_reason(reason)
+            if not is_close_code_allowed(close_code):
+                close_code = WSCloseCode.INTERNAL_ERROR
             self._send_close(close_code, close_payload(close_code, reason), reason)
             self.disconnect()
         return 0

@@ -48,8 +48,8 @@ class LiveFeed:
     """One exchange's subscriptions, live, into `downstream`.
 
     `async with LiveFeed(...) as feed: await feed.run()`. `run` ends when `stop` is called, when a subscription is
-    refused (SubscriptionRefused) or when a handler raises (what it raised). Lost connections are not errors: they are told as
-    `FeedStatus`, and made again with backoff. `writer` records everything that the pipeline is given.
+    refused (SubscriptionRefused) or when a handler raises (what it raised). Lost connections are not errors: they are
+    told as `FeedStatus`, and made again with backoff. `writer` records everything that the pipeline is given.
     """
 
     def __init__(

@@ -34,6 +34,7 @@ from feeds.simulator.protocol import (
 )
 
 _SYMBOL = re.compile(r"[A-Z0-9-_.]{1,20}")
+_LISTED = re.compile(r"[^\s\"\\/@!?&#%]+")  # symbols may be Chinese
 _JSON = {"Content-Type": "application/json;charset=UTF-8"}
 _RECORDED = re.compile(rb'\{"stream":"(?P<stream>[^"\\]+)","data":')
 _ANSWER = re.compile(rb'\{"(?:result|error|code|id)":')
@@ -46,6 +47,7 @@ _KINDS: dict[str, Kind] = {
     "aggTrade": "trade",
 }
 _MAX_STREAMS = 1024
+_MAX_STREAM_NAME = 128  # ours, so that unknown streams cost little
 _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 
 
@@ -122,7 +124,7 @@ class BinanceSession(Session):
         if not isinstance(params, list):
             raise _RequestError(2, "Invalid request: missing field `params`")
         if method in ("SUBSCRIBE", "UNSUBSCRIBE"):
-            if not params or not all(isinstance(name, str) for name in params):
+            if not params or not all(isinstance(name, str) and len(name) <= _MAX_STREAM_NAME for name in params):
                 raise _RequestError(2, "Invalid request: params must be an array of stream names")
             if method == "UNSUBSCRIBE":
                 self._unsubscribe(params)
@@ -202,7 +204,13 @@ class Binance(ExchangeProtocol):
         playback: Playback | None = None,
         start_ns: int = 0,
     ) -> None:
-        """List `symbols` as Binance writes them. Their data comes from `playback`, or else from order flow."""
+        """List `symbols` as Binance writes them. Their data comes from `playback`, or else from order flow.
+
+        ValueError for symbols that Binance would not write so, and for what `OrderFlow` refuses.
+        """
+        for symbol in symbols:
+            if not _LISTED.fullmatch(symbol) or symbol != symbol.upper():
+                raise ValueError(f"expected symbols as Binance writes them, such as 'BTCUSDT', found {symbol!r}")
         dialect = self.dialect
         self.name = dialect.exchange
         self.ping_interval = dialect.ping_interval

@@ -157,6 +157,8 @@ class FaultPlan:
         armed = _Armed(fault, now_ns + round(fault.at * NS_PER_SECOND))
         if armed.left < 1 or fault.after < 0 or fault.at < 0:
             raise ValueError(f"expected a count of at least 1, at and after not below 0, found {fault}")
+        if isinstance(fault, Disconnect) and fault.code is not None and not _may_be_sent(fault.code):
+            raise ValueError(f"expected a close code that may be sent, such as 1001, found {fault.code}")
         if isinstance(fault, RestLimit) and fault.status not in (418, 429):
             raise ValueError(f"expected status 418 or 429, found {fault.status}")
         if isinstance(fault, StaleSnapshot):
@@ -233,6 +235,11 @@ class FaultPlan:
     def _forget(self, armed: _Armed) -> None:
         if not armed.left:
             self._armed.remove(armed)
+
+
+def _may_be_sent(close_code: int) -> bool:
+    """RFC 6455 section 7.4: 1004, 1005, 1006 and 1015 never stand in a CLOSE frame."""
+    return 1000 <= close_code < 5000 and close_code not in (1004, 1005, 1006, 1015)
 
 
 def _strikes_by_itself(fault: AnyFault) -> bool:

@@ -51,8 +51,10 @@ class Playback:
     ) -> None:
         """Take a recording as anything that can be iterated once per client, or a function that returns such a thing.
 
-        A plain iterator is kept in memory whole. `speed` is a factor of the recorded pace; `math.inf` sends as fast as
-        the client reads. `max_snapshots` bounds the REST replies that are held; more of them are a PlaybackError.
+        A function may open a reader for each client: its `close`, if it has one, is called when the client has had
+        everything or has gone. A plain iterator is kept in memory whole. `speed` is a factor of the recorded pace;
+        `math.inf` sends as fast as the client reads. `max_snapshots` bounds the REST replies that are held; more of
+        them are a PlaybackError.
         ValueError for a speed that is not positive.
         """
         if not speed > 0:
@@ -64,6 +66,12 @@ class Playback:
     def __iter__(self) -> Iterator[Recorded]:
         messages = self._messages
         return iter(messages() if callable(messages) else messages)
+
+
+def _close(entries: Iterator[Recorded]) -> None:
+    close = getattr(entries, "close", None)
+    if close is not None:
+        close()
 
 
 class _Cursor:
@@ -79,8 +87,8 @@ class _Cursor:
         self._speed = playback.speed
         self._start_ns = start_ns
         self._recognise = recognise
-        self._texts = (entry for entry in playback if entry.flags & _KIND_MASK == _TEXT)
-        self._ahead = next(self._texts, None)
+        self._entries = iter(playback)
+        self._ahead = self._next_text()
         self._first_ts = self._ahead.ts_recv if self._ahead is not None else 0
 
     @property
@@ -97,13 +105,23 @@ class _Cursor:
             message = self._recognise(entry.payload)
             if message is not None:
                 messages.append(message)
-            entry = next(self._texts, None)
+            entry = self._next_text()
         self._ahead = entry
         self.taken += 1
         if entry is not None and self._speed != math.inf:
             # Receive times of merged recordings may step back; a client's time does not.
             self.due_ns = max(due_ns, self._start_ns + round((entry.ts_recv - self._first_ts) / self._speed))
         return Batch(due_ns, messages, self.session)
+
+    def close(self) -> None:
+        _close(self._entries)
+
+    def _next_text(self) -> Recorded | None:
+        for entry in self._entries:
+            if entry.flags & _KIND_MASK == _TEXT:
+                return entry
+        self.close()
+        return None
 
 
 class PlaybackSource(Source):
@@ -120,14 +138,18 @@ class PlaybackSource(Source):
         self._snapshots: dict[str, list[bytes]] = {}
         self._asked: dict[str, int] = {}
         held = 0
-        for entry in playback:
-            if entry.flags & _KIND_MASK == _REPLY:
-                held += 1
-                if held > playback.max_snapshots:
-                    raise PlaybackError(
-                        f"expected at most max_snapshots={playback.max_snapshots} REST replies, found more"
-                    )
-                self._snapshots.setdefault(entry.tag, []).append(entry.payload)
+        entries = iter(playback)
+        try:
+            for entry in entries:
+                if entry.flags & _KIND_MASK == _REPLY:
+                    held += 1
+                    if held > playback.max_snapshots:
+                        raise PlaybackError(
+                            f"expected at most max_snapshots={playback.max_snapshots} REST replies, found more"
+                        )
+                    self._snapshots.setdefault(entry.tag, []).append(entry.payload)
+        finally:
+            _close(entries)
 
     @property
     def next_ns(self) -> int | None:
@@ -150,7 +172,9 @@ class PlaybackSource(Source):
         pass
 
     def detach(self, session: Session) -> None:
-        self._cursors.pop(session, None)
+        cursor = self._cursors.pop(session, None)
+        if cursor is not None:
+            cursor.close()
 
     def pause(self, session: Session) -> None:
         if session in self._cursors:

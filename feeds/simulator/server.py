@@ -6,8 +6,10 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from types import TracebackType
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -51,7 +53,7 @@ _MIN_WAIT = 0.001
 _GOODBYE_TIMEOUT = 1.0
 
 
-class _Client(WSListener):  # type: ignore[misc]
+class _Client(WSListener):
     """One connected client."""
 
     def __init__(self, exchange: "SimulatedExchange", session: Session) -> None:
@@ -86,6 +88,7 @@ class _Client(WSListener):  # type: ignore[misc]
                 self._receive(frame)
         except PolicyViolation as violation:
             self.close(violation.code, violation.reason)
+        self._exchange._limit_output(self)
 
     def pause_writing(self) -> None:
         self._exchange._on_paused(self)
@@ -93,11 +96,15 @@ class _Client(WSListener):  # type: ignore[misc]
     def resume_writing(self) -> None:
         self._exchange._on_resumed(self)
 
-    def send(self, payloads: Sequence[bytes]) -> int:
-        """Write messages as one segment. Return the bytes that the client has not read."""
-        underlying = self._transport.underlying_transport
-        underlying.write(b"".join([serialize_frame(WSMsgType.TEXT, payload) for payload in payloads]))
-        return int(underlying.get_write_buffer_size())
+    @property
+    def unread(self) -> int:
+        """Bytes that were sent and that the client left with us."""
+        return int(self._transport.underlying_transport.get_write_buffer_size())
+
+    def send(self, payloads: Sequence[bytes]) -> None:
+        """Write messages as one segment."""
+        frames = [serialize_frame(WSMsgType.TEXT, payload) for payload in payloads]
+        self._transport.underlying_transport.write(b"".join(frames))
 
     def close(self, code: int, reason: str = "") -> None:
         """Say goodbye and disconnect."""
@@ -122,8 +129,7 @@ class _Client(WSListener):  # type: ignore[misc]
             return
         text = bytes(self._fragments)
         self._fragments.clear()
-        for answer in self.session.receive(text, self._exchange.now_ns):
-            self._transport.send(WSMsgType.TEXT, answer)
+        self.send(self.session.receive(text, self._exchange.now_ns))
         self._exchange._on_request()
 
     def _schedule_ping(self) -> None:
@@ -183,9 +189,7 @@ class SimulatedExchange:
             flow = msgspec.structs.replace(flow, seed=seed)
         if rate is not None:
             flow = msgspec.structs.replace(flow, rate=rate)
-        self._make_protocol = lambda start_ns: _EXCHANGES[exchange](
-            symbols, flow=flow, playback=playback, start_ns=start_ns
-        )
+        self._make_protocol = partial(_EXCHANGES[exchange], symbols, flow=flow, playback=playback)
         self._playback = playback
         self._faults = faults
         self._real_time = real_time
@@ -196,7 +200,7 @@ class SimulatedExchange:
         self._ping_interval = ping_interval
         self._pong_timeout = pong_timeout
 
-        self.sent_messages = 0
+        self.sent_messages = 0  # market data, answers not counted
         self.slow_clients = 0  # disconnected because they did not read
         self._clients: dict[Session, _Client] = {}  # those that get messages
         self._connected: set[_Client] = set()  # besides those that are on their way out
@@ -214,7 +218,7 @@ class SimulatedExchange:
     async def __aenter__(self) -> "SimulatedExchange":
         self._now_ns = time.time_ns() if self._real_time else _MANUAL_START_NS
         self._offset_ns = self._now_ns - time.monotonic_ns()
-        self._protocol = self._make_protocol(self._now_ns)
+        self._protocol = self._make_protocol(start_ns=self._now_ns)
         self._plan = FaultPlan(self._protocol, self._faults, self._now_ns)
         await self._listen()
         if self._real_time:
@@ -246,11 +250,15 @@ class SimulatedExchange:
     @property
     def ws_url(self) -> str:
         """Root of the WebSocket URLs; the exchange's own path and query come behind it."""
-        return f"ws://{self._host}:{self._port}"
+        return f"ws://{self._authority}"
 
     @property
     def rest_url(self) -> str:
-        return f"http://{self._host}:{self._port}"
+        return f"http://{self._authority}"
+
+    @property
+    def _authority(self) -> str:
+        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
 
     @property
     def ping_interval(self) -> float:
@@ -278,7 +286,10 @@ class SimulatedExchange:
         return len(self._clients)
 
     def inject(self, fault: AnyFault) -> None:
-        """Arm a fault; its `at` counts from now. ValueError for a symbol that is not listed."""
+        """Arm a fault; its `at` counts from now. ValueError for a symbol that is not listed.
+
+        Where time is moved by hand, connections are refused from the next `advance` on.
+        """
         self._plan.inject(fault, self.now_ns)
         if not self._real_time:
             self._pump(self._now_ns)
@@ -315,6 +326,10 @@ class SimulatedExchange:
     async def wait_subscribed(self, stream: str) -> None:
         """Return once a client is subscribed to the stream, by the exchange's name for it."""
         await self._wait_until(lambda: any(stream in session.streams for session in self._clients))
+
+    async def wait_clients(self, count: int) -> None:
+        """Return once so many clients are connected, no more and no fewer."""
+        await self._wait_until(lambda: len(self._clients) == count)
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -390,7 +405,11 @@ class SimulatedExchange:
 
     def _send(self, client: _Client, payloads: list[bytes]) -> None:
         self.sent_messages += len(payloads)
-        if client.send(payloads) > self._max_output:
+        client.send(payloads)
+        self._limit_output(client)
+
+    def _limit_output(self, client: _Client) -> None:
+        if client.unread > self._max_output and client.session in self._clients:
             self.slow_clients += 1
             client.reset()
 
@@ -411,6 +430,7 @@ class SimulatedExchange:
         """No more messages for this client."""
         if self._clients.pop(client.session, None) is not None:
             client.session.close()
+            self._notify()
 
     def _on_disconnected(self, client: _Client) -> None:
         self._on_leaving(client)
@@ -480,9 +500,13 @@ class SimulatedExchange:
     def _admit(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
         """Answer a request: a client for a WebSocket upgrade, a body for REST."""
         target = request.path.decode("latin-1")
+        try:
+            urlsplit(target)
+        except ValueError as problem:
+            return _response(HttpReply(400, str(problem).encode()))
         if request.headers.get("upgrade", "").lower() != "websocket":
             return _response(self._plan.rest(target, self.now_ns))
-        if len(self._clients) >= self._max_clients:
+        if len(self._connected) >= self._max_clients:
             return _response(HttpReply(503, b"too many connections"))
         try:
             return _Client(self, self._protocol.connect(target))

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -125,19 +125,22 @@ class RawPeer:
     async def read_to_end(self) -> bytes:
         """Everything until the other side closes; resets count as closing."""
         received = b""
-        try:
+        with suppress(ConnectionError):
             while chunk := await self.reader.read(65536):
                 received += chunk
-        except ConnectionError:
+        return received
+
+    async def answer_close(self) -> SlowFrame:
+        """Read up to the other side's CLOSE, then close; returns it."""
+        while (received := await self.read_frame()).opcode != CLOSE:
             pass
+        await self.close()
         return received
 
     async def close(self) -> None:
         self.writer.close()
-        try:
+        with suppress(ConnectionError):
             await self.writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 class RawServer:

@@ -85,6 +85,7 @@ def test_combined_and_raw_modes_by_path_and_by_property() -> None:
         ({"method": "NO", "id": 1}, 2, "Invalid request: unknown variant `NO`, expected one of `SUBSCRIBE`", 1),
         ({"method": "SUBSCRIBE", "id": 1}, 2, "Invalid request: missing field `params`", 1),
         ({"method": "SUBSCRIBE", "params": [1], "id": 1}, 2, "Invalid request: params must be", 1),
+        ({"method": "SUBSCRIBE", "params": ["x" * 129], "id": 1}, 2, "Invalid request: params must be", 1),
         ({"method": "SUBSCRIBE", "params": ["a@b"], "id": 1.5}, 2, "Invalid request: request ID", None),
         ({"method": "SUBSCRIBE", "params": ["a@b"], "id": "x" * 37}, 2, "Invalid request: request ID", None),
         ({"method": "SET_PROPERTY", "params": ["combined", 1], "id": 1}, 1, "Invalid value type: expected Boolean", 1),
@@ -200,3 +201,9 @@ def test_used_weight_is_told_and_limited_per_minute() -> None:
     assert (refused.status, refused.headers["Retry-After"]) == (429, "15")
     assert json.loads(refused.body)["code"] == -1003
     assert exchange.rest(target, 60 * NS_PER_SECOND).headers["x-mbx-used-weight-1m"] == "250"
+
+
+@pytest.mark.parametrize("symbol", ["btcusdt", "BTC/USDT", 'A"B', ""])
+def test_symbols_that_binance_would_not_write_so_are_refused(symbol: str) -> None:
+    with pytest.raises(ValueError, match="such as 'BTCUSDT', found"):
+        BinanceSpot([symbol])

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -76,6 +77,38 @@ def test_shapes_are_those_of_recorded_traffic(
     exchange = cls(["BTCUSDT"])
     simulated[""] = shape(json.loads(exchange.rest(f"{rest}?symbol=BTCUSDT", START_NS).body))
     assert simulated == captured
+
+
+@pytest.mark.parametrize(
+    ("cls", "capture", "bids_descend"),
+    [
+        (BinanceSpot, "binance/spot-btcusdt_20240808.gz", True),
+        (BinanceFutures, "binance/usdm-btcusdt_20240808.gz", False),
+    ],
+)
+def test_levels_of_a_diff_are_ordered_as_recorded(
+    cls: type[Binance], capture: str, bids_descend: bool, capture_lines: Lines
+) -> None:
+    exchange = cls(["BTCUSDT"], flow=FlowConfig(levels=100, warm_up=10))
+    session = exchange.connect("/ws/btcusdt@depth@100ms")
+    session.open(0)
+    simulated = [
+        json.loads(payload)
+        for batch in exchange.source.poll(5 * NS_PER_SECOND)
+        for message in batch.messages
+        if (payload := session.encode(message)) is not None
+    ]
+    recorded = [
+        json.loads(line[line.index("{") :])["data"]
+        for line in islice(capture_lines(capture), 2_000)
+        if '"e":"depthUpdate"' in line
+    ]
+    for diffs in (simulated, recorded):
+        assert max(len(diff["b"]) for diff in diffs) > 5
+        for diff in diffs:
+            bids, asks = ([Decimal(price) for price, _ in diff[side]] for side in "ba")
+            assert bids == sorted(bids, reverse=bids_descend)
+            assert asks == sorted(asks)
 
 
 @pytest.mark.parametrize(

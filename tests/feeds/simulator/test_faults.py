@@ -151,6 +151,7 @@ def test_rest_limits(status: int) -> None:
         (Gap("NOPE"), r"expected one of \['BTCUSDT', 'ETHUSDT'\], found 'NOPE'"),
         (Gap("BTCUSDT", count=0), "expected a count of at least 1"),
         (Gap("BTCUSDT", after=-1), "at and after not below 0"),
+        (Disconnect(code=1006), "expected a close code that may be sent, such as 1001, found 1006"),
         (RestLimit(500), "expected status 418 or 429, found 500"),
     ],
 )

@@ -1,6 +1,7 @@
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import pytest
 
@@ -177,6 +178,35 @@ def test_iterators_and_functions_can_be_played_more_than_once() -> None:
             session.close()
 
 
+class Reader:
+    """Iterates once and wants to be closed, as readers of files do."""
+
+    def __init__(self, opened: "list[Reader]") -> None:
+        self._entries = iter(RECORDING)
+        self.is_closed = False
+        opened.append(self)
+
+    def __iter__(self) -> "Reader":
+        return self
+
+    def __next__(self) -> Entry:
+        return next(self._entries)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_readers_are_opened_for_each_client_and_closed_behind_it() -> None:
+    opened: list[Reader] = []
+    exchange = BinanceSpot(["BTCUSDT"], playback=Playback(lambda: Reader(opened)), start_ns=START_NS)
+    assert [reader.is_closed for reader in opened] == [True]
+    early, late = connect(exchange, ALL), connect(exchange, ALL)
+    early.close()
+    assert [reader.is_closed for reader in opened[1:]] == [True, False]
+    assert len(sent(exchange, late, 60)) == 4
+    assert opened[2].is_closed
+
+
 def test_an_empty_recording_is_silent() -> None:
     exchange = play([])
     assert sent(exchange, connect(exchange, ALL), 60) == []
@@ -209,6 +239,20 @@ def test_recorded_messages_are_recognised(payload: bytes, expected: tuple[object
     message = BinanceFutures(["X"]).recognise(payload)
     assert message is not None
     assert (message.stream, message.symbol, message.kind, message.data) == expected
+
+
+def test_recorded_traffic_is_played_byte_for_byte(capture_lines: Callable[[str], Iterator[str]]) -> None:
+    recording = []
+    for line in islice(capture_lines("binance/spot-btcusdt_20240808.gz"), 2_000):
+        ts_recv, payload = line.encode().rstrip().split(b" ", 1)
+        is_reply = payload.startswith(b'{"lastUpdateId"')
+        recording.append(Entry(int(ts_recv), payload, REPLY if is_reply else TEXT, "BTCUSDT" if is_reply else ""))
+    exchange = play(recording, speed=math.inf)
+    session = connect(exchange, "/stream?streams=btcusdt@depth@100ms/btcusdt@bookTicker/btcusdt@trade")
+    played = [payload for batch in sent(exchange, session, 0) for payload in batch]
+    assert played == [entry.payload for entry in recording if entry.flags == TEXT]
+    (reply,) = [entry.payload for entry in recording if entry.flags == REPLY]
+    assert exchange.rest("/api/v3/depth?symbol=BTCUSDT&limit=1000", 0).body == reply
 
 
 def test_recorded_answers_are_not_market_data() -> None:

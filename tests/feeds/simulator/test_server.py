@@ -67,19 +67,26 @@ class RawClient:
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.setblocking(False)
-        host, port = sim.ws_url.removeprefix("ws://").split(":")
-        await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
         client = cls(sock)
+        try:
+            await client._shake_hands(sim, target)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    async def _shake_hands(self, sim: SimulatedExchange, target: str) -> None:
+        host, port = sim.ws_url.removeprefix("ws://").split(":")
+        await asyncio.get_running_loop().sock_connect(self.sock, (host, int(port)))
         key = base64.b64encode(os.urandom(16)).decode()
-        await client.send(
+        await self.send(
             f"GET {target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
         )
-        while b"\r\n\r\n" not in client.unread:
-            await client.read()
-        head, _, client.unread = client.unread.partition(b"\r\n\r\n")
+        while b"\r\n\r\n" not in self.unread:
+            await self.read()
+        head, _, self.unread = self.unread.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101"), head
-        return client
 
     async def send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.sock, data)
@@ -140,7 +147,7 @@ async def test_rest_and_websocket_share_one_port(http: aiohttp.ClientSession) ->
 
 async def test_time_runs_by_itself(http: aiohttp.ClientSession) -> None:
     async with simulate(real_time=True) as sim, http.ws_connect(sim.ws_url + ALL) as ws:
-        kinds = set()
+        kinds: set[str] = set()
         last = 0
         while len(kinds) < 3:
             message = await ws.receive_json()
@@ -252,9 +259,17 @@ async def test_pings_are_answered_and_clients_that_do_not_answer_are_closed() ->
         for _ in range(4):
             payload = await client.frame(PING)
             await client.send(serialize_frame(PONG, payload, mask=b"abcd"))
-        # From here on, pongs with another payload do not count.
-        await client.send(serialize_frame(PONG, b"unsolicited", mask=b"abcd"))
-        assert (await client.frame(CLOSE))[2:] == b"Pong timeout"
+        # Pongs with another payload do not count.
+        reason = b""
+        while not reason:
+            await client.read()
+            for msg_type, payload in client.take_frames():
+                if msg_type == PING:
+                    await client.send(serialize_frame(PONG, b"unsolicited", mask=b"abcd"))
+                else:
+                    assert msg_type == CLOSE
+                    reason = payload[2:]
+        assert reason == b"Pong timeout"
         client.close()
 
 
@@ -264,6 +279,29 @@ async def test_what_the_exchange_would_refuse_is_refused(target: str, http: aioh
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
             await http.ws_connect(sim.ws_url + target)
         assert caught.value.status in (400, 404)
+
+
+async def test_a_target_that_is_no_url_is_refused() -> None:
+    async with simulate() as sim:
+        with pytest.raises(AssertionError, match="400 Bad Request"):
+            await RawClient.connect(sim, "//[")
+
+
+async def test_answers_that_a_client_does_not_read_are_bounded_too() -> None:
+    async with simulate("binance-futures", max_output=64 * 1024) as sim:
+        names = [f"{i:0128d}" for i in range(480)]
+        client = await RawClient.connect(sim, "/ws", receive_buffer=4096)
+        await client.send(serialize_frame(TEXT, json.dumps({"method": "SUBSCRIBE", "params": names}), mask=b"abcd"))
+        (server_side,) = sim._connected
+        stream = server_side._transport.underlying_transport
+        stream.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        # Within the limit on messages; 63 kB an answer.
+        request = serialize_frame(TEXT, b'{"method":"LIST_SUBSCRIPTIONS","id":1}', mask=b"abcd")
+        for _ in range(9):
+            await client.send(request)
+        await sim.wait_clients(0)
+        assert sim.slow_clients == 1
+        client.close()
 
 
 async def test_clients_are_limited(http: aiohttp.ClientSession) -> None:
