@@ -13,7 +13,7 @@ test: $(VENV)/.built $(VENV)/.tools
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.built
-	$(BIN)/python benchmarks/run.py
+	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
 lint: $(VENV)/.built $(VENV)/.tools
 	$(BIN)/ruff check .

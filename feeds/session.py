@@ -152,13 +152,12 @@ async def live(
         async with LiveFeed(
             found, wanted, chain.head, config=config, endpoints=endpoints, ssl_context=ssl_context, writer=writer
         ) as feed:
-            ending = [asyncio.ensure_future(_stop_later(feed.stop, duration, stop))]
+            ending = asyncio.ensure_future(_stop_later(feed.stop, duration, stop))
             chain.start()
             try:
                 await feed.run()
             finally:
-                for task in ending:
-                    task.cancel()
+                ending.cancel()
                 chain.stop()
                 report.elapsed = time.monotonic() - began
                 report.frames = sum(line.receiver.frames for line in feed.lines)
@@ -221,8 +220,9 @@ def replay(
 
     `speed` paces by the recorded receive times (1.0 = as it was, None = as fast as possible). Data events before
     `start` and messages after `end` (ns since the epoch, receive time) are not delivered; what lies before `start`
-    still builds the books. `check` compares books with quotes where the exchange numbers both alike. `reference` decodes everything
-    with the reference engine. Raises RecordingError, and whatever the handler raises (a strategy: StrategyError).
+    still builds the books. `check` compares books with quotes where the exchange numbers both alike. `reference`
+    decodes everything with the reference engine. Raises RecordingError, and whatever the handler raises (a strategy:
+    StrategyError).
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]

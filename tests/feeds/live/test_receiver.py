@@ -1,0 +1,123 @@
+"""The receiver: whole messages whatever the frames, one time per read, everything recorded before it is decoded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from feeds.conflation import conflated
+from feeds.instrument import Instruments
+from feeds.pipeline import Pipeline
+
+from feeds.exchange import exchange
+from feeds.live.receiver import Receiver
+from feeds.recording import LAST_IN_BATCH, Kind, RawMessage, RecordingReader, RecordingWriter
+from picows import WSListener, WSMsgType, WSTransport, serialize_frame, ws_connect, ws_create_server
+
+from .conftest import Watcher
+
+TEXT, BINARY, CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
+Receive = Callable[..., Awaitable[list[RawMessage]]]
+
+
+def trade(number: int) -> bytes:
+    return (
+        b'{"stream":"btcusdt@trade","data":{"e":"trade","E":1,"s":"BTCUSDT","t":%d,"p":"1.5","q":"2",'
+        b'"T":1700000000000,"m":true,"M":true}}' % number
+    )
+
+
+@pytest.fixture
+def receive(tmp_path: Path, watcher: Watcher) -> Receive:
+    """Send segments to a receiver; what it recorded from CONNECTED to DISCONNECTED."""
+
+    async def run(*segments: bytes) -> list[RawMessage]:
+        class Sender(WSListener):
+            def on_ws_connected(self, transport: WSTransport) -> None:
+                for segment in segments:
+                    transport.underlying_transport.write(segment)
+                transport.send_close(1001, b"bye")
+                transport.disconnect()
+
+        path = tmp_path / "received.feeds"
+        with RecordingWriter(path) as writer:
+            source = writer.add_source("binance", "ws://test")
+            instruments = Instruments(infer=True)
+            pipeline = Pipeline(exchange("binance"), instruments, conflated(watcher), source=source)
+            receiver = Receiver(pipeline, None, writer=writer, max_message_size=1000)
+            server = await ws_create_server(lambda request: Sender(), "127.0.0.1", 0)
+            try:
+                url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+                transport, _ = await ws_connect(lambda: receiver, url)
+                await transport.wait_disconnected()
+            finally:
+                server.close()
+        with RecordingReader(path) as recording:
+            return [message for message in recording if message.source == source][1:]
+
+    return run
+
+
+def ids(watcher: Watcher) -> list[str | None]:
+    return [event.id for event in watcher.trades]
+
+
+async def test_a_message_in_fragments_is_one_message(receive: Receive, watcher: Watcher) -> None:
+    whole = trade(1)
+    recorded = await receive(
+        serialize_frame(TEXT, whole[:10], fin=False)
+        + serialize_frame(CONTINUATION, b"", fin=False)
+        + serialize_frame(CONTINUATION, whole[10:])
+    )
+    assert ids(watcher) == ["1"]
+    assert [m.kind for m in recorded] == [Kind.CONNECTED, Kind.TEXT, Kind.TICK, Kind.DISCONNECTED]
+    assert recorded[1].payload == whole
+
+
+async def test_a_read_has_one_time_and_its_end_is_marked(receive: Receive, watcher: Watcher) -> None:
+    recorded = await receive(b"".join(serialize_frame(TEXT, trade(number)) for number in range(3)))
+    texts = [m for m in recorded if m.kind == Kind.TEXT]
+    assert len({m.ts_recv for m in texts}) == 1
+    # The CLOSE frame ends the read; where it arrives with the messages, an empty batch ends theirs.
+    ends = [m for m in recorded if m.flags & LAST_IN_BATCH or m.kind == Kind.TICK]
+    assert ends
+    assert ids(watcher) == ["0", "1", "2"]
+    assert all(event.ts_recv == texts[0].ts_recv for event in watcher.trades)
+
+
+async def test_a_binary_message_is_decoded_and_recorded_as_binary(receive: Receive, watcher: Watcher) -> None:
+    recorded = await receive(serialize_frame(BINARY, trade(1)))
+    assert ids(watcher) == ["1"]
+    assert recorded[1].kind == Kind.BINARY
+
+
+async def test_a_message_beyond_the_limit_ends_the_connection(receive: Receive, watcher: Watcher) -> None:
+    with pytest.raises(Exception, match="1000"):
+        await receive(serialize_frame(TEXT, b"x" * 600, fin=False) + serialize_frame(CONTINUATION, b"x" * 600))
+    assert ids(watcher) == []
+
+
+async def test_the_reason_of_a_disconnect_is_the_peers(receive: Receive, watcher: Watcher) -> None:
+    recorded = await receive()
+    assert recorded[-1].payload == b"peer closed with 1001: bye"
+    assert watcher.feed_statuses[-1].reason == "peer closed with 1001: bye"
+
+
+async def test_nothing_is_passed_on_after_detach(receive: Receive, watcher: Watcher) -> None:
+    pipeline = Pipeline(exchange("binance"), Instruments(infer=True), conflated(watcher))
+    receiver = Receiver(pipeline, None, max_message_size=1000)
+    receiver.detach()
+
+    class Sender(WSListener):
+        def on_ws_connected(self, transport: WSTransport) -> None:
+            transport.send(TEXT, trade(1))
+            transport.send_close()
+            transport.disconnect()
+
+    server = await ws_create_server(lambda request: Sender(), "127.0.0.1", 0)
+    transport, _ = await ws_connect(lambda: receiver, f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    await asyncio.wait_for(transport.wait_disconnected(), 10)
+    server.close()
+    assert (watcher.trades, pipeline.messages) == ([], 0)
