@@ -32,7 +32,7 @@ $(VENV)/bin/python:
 # An editable install: the extension modules are built in place, and again when their sources change.
 $(VENV)/.built: $(VENV)/bin/python pyproject.toml $(SOURCES)
 	$(BIN)/python -m pip install --quiet "setuptools>=77" "cython>=3.1"
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable .
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/.tools: $(VENV)/bin/python pyproject.toml

@@ -472,7 +472,7 @@ def report_table(report: Report) -> Table:
         (
             "updates merged",
             f"{report.quotes_merged + report.books_merged:,}",
-            f"{report.quotes_merged:,} quotes, {report.books_merged:,} book messages, into newer ones",
+            f"{report.quotes_merged:,} quotes, {report.books_merged:,} book messages",
         ),
         ("book messages", f"{report.applied:,}", f"applied to books, of {report.deltas:,}"),
         ("gaps", f"{report.gaps:,}", "found, each repaired by a new snapshot" if report.gaps else "none found"),

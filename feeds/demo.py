@@ -18,8 +18,8 @@ from feeds.exchange import Endpoints
 
 __all__ = ["EXCHANGE", "STRATEGY", "SYMBOLS", "run_demo"]
 
-EXCHANGE = "binance"
-SYMBOLS = {"BTCUSDT": "BTC-USDT", "ETHUSDT": "ETH-USDT", "SOLUSDT": "SOL-USDT"}
+EXCHANGE = "binance-futures"
+SYMBOLS = {"BTCUSDT": "BTC-USDT-PERP", "ETHUSDT": "ETH-USDT-PERP", "SOLUSDT": "SOL-USDT-PERP"}
 STRATEGY = "strategies.imbalance:BookImbalance"
 GAP_EVERY = 4.0  # seconds between lost book messages
 
@@ -29,7 +29,7 @@ def run_demo(console: Console, recording: str, *, duration: float, rate: float, 
     from feeds.cli import book_table, report_table  # the command line's tables; it imports us only when asked to
 
     with _simulator(rate, seed) as endpoints:
-        console.print(f"1. A simulated Binance is on {endpoints.ws}: {', '.join(SYMBOLS.values())}, in bursts,")
+        console.print(f"1. Simulated Binance futures are on {endpoints.ws}: {', '.join(SYMBOLS.values())}, in bursts,")
         console.print(f"   about {rate:,.0f} orders a second. Every {GAP_EVERY:g} s it loses a book message.")
         console.print(f"2. A live feed runs {STRATEGY} for {duration:g} s, and records...\n")
         live = session.run_live(
