@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from picows.frame cimport WSCloseCode, WSFrame, WSMsgType
-from picows.utf8 cimport PICOWS_UTF8_START, picows_utf8_feed
+from picows.utf8 cimport picows_utf8_feed, picows_utf8_start
 
 from picows.errors import WSProtocolError
 
@@ -23,7 +23,7 @@ cdef class MessageAssembler:
         (RSV1 set) is left alone.
     """
 
-    def __init__(self, Py_ssize_t max_message_size=10 * 1024 * 1024, bint check_utf8=True):
+    def __cinit__(self, Py_ssize_t max_message_size=10 * 1024 * 1024, bint check_utf8=True):
         if max_message_size < 1:
             raise ValueError(f"expected a max_message_size of at least 1, found {max_message_size}")
         self.max_message_size = max_message_size
@@ -45,7 +45,7 @@ cdef class MessageAssembler:
         if not self.in_message:
             self.msg_type = frame.msg_type
             self.rsv1 = frame.rsv1
-            self.utf8 = PICOWS_UTF8_START
+            self.utf8 = picows_utf8_start()
             self.size = 0
         if frame.payload_size > self.max_message_size - self.size:
             self._reject(

@@ -1,3 +1,6 @@
+cimport cython
+
+
 # One allocation of bytes that memoryviews may outlive their use by a ReadBuffer.
 cdef class Block:
     cdef:
@@ -12,6 +15,7 @@ cdef class Block:
         Py_ssize_t view_size
 
 
+@cython.final
 cdef class ReadBuffer:
     cdef:
         # Bytes in [read_pos, write_pos) have arrived and are unparsed; `data` is block.data.

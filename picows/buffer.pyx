@@ -1,5 +1,6 @@
 # cython: language_level=3
 """The memory that a connection reads into."""
+cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
@@ -27,13 +28,14 @@ cdef class Block:
         self.exports -= 1
 
 
+@cython.final
 cdef class ReadBuffer:
     """Bytes between the socket and the parser: written at the end, parsed at the front.
 
     Grows for a frame that does not fit and shrinks to `initial_capacity` (bytes, at least 256) afterwards.
     """
 
-    def __init__(self, Py_ssize_t initial_capacity):
+    def __cinit__(self, Py_ssize_t initial_capacity):
         if initial_capacity < 256:
             raise ValueError(f"expected an initial capacity of at least 256 bytes, found {initial_capacity}")
         self.initial_capacity = initial_capacity

@@ -137,15 +137,17 @@ async def _connect_socket(sock: socket.socket, url: WSParsedURL) -> None:
 
 
 def _wants_handshake(factory: ListenerFactory) -> bool:
-    """True if `factory` cannot be called without arguments."""
+    """True if `factory` has to be called with the request and the response."""
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):  # some types written in C have no signature
         return False
     required = [
-        p for p in parameters
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]  # fmt: skip
+        parameter
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
     return len(required) == 2
 
 
@@ -169,7 +171,7 @@ class _ClientProtocol(WSProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._stream = cast(asyncio.Transport, transport)
-        self.logger.log(PICOWS_DEBUG_LL, "connected to %s", transport.get_extra_info("peername"))
+        self.logger.log(PICOWS_DEBUG_LL, "sending the upgrade request to %s", transport.get_extra_info("peername"))
         self._stream.write(self._request)
 
     def abort(self) -> None:
@@ -192,17 +194,12 @@ class _ClientProtocol(WSProtocol):
         except Exception as exc:
             self._fail(exc)
             return
+        stream = cast(asyncio.Transport, self._stream)
         transport = WSTransport(
-            self._loop,
-            self._stream,
-            listener,
-            self._handshake.request,
-            response,
-            self.logger,
-            self._close_timeout,
-            True,
+            self._loop, stream, listener, self._handshake.request, response, self._close_timeout, True
         )
-        self.logger.info("connected: %s", self._handshake.request.path.decode())
+        # Not with the path: an exchange may have us put a secret key into it.
+        self.logger.info("connected to %s", stream.get_extra_info("peername"))
         self.opened.set_result(None)
         self.open(transport, listener, reserved_bits(response), self._handshake.trailing)
 

@@ -30,6 +30,8 @@ cdef class WSFrame:
 
         It may be kept longer than the frame; the connection then reads into new memory, so keep few of them.
         """
+        if self.payload_size == 0:
+            return memoryview(b"")
         return self.buffer.view(self.payload_ptr, self.payload_size)
 
     cpdef WSCloseCode get_close_code(self) except? WSCloseCode.NO_INFO:

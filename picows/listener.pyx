@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, nonecheck=True
 """The receiving side of a connection, as users see it."""
 from picows.frame cimport WSFrame, WSMsgType
 from picows.transport cimport WSTransport

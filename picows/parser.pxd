@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport uint8_t
 
 from picows.buffer cimport ReadBuffer
@@ -5,6 +6,7 @@ from picows.frame cimport WSFrame
 
 
 # Bytes committed to `buffer` in, frames out (RFC 6455 section 5). No I/O and no clock.
+@cython.final
 cdef class FrameParser:
     cdef:
         readonly ReadBuffer buffer

@@ -1,11 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """From received bytes to frames: RFC 6455 section 5, without I/O."""
+cimport cython
 from libc.stdint cimport uint8_t, uint64_t
 
 from picows.buffer cimport ReadBuffer
 from picows.frame cimport WSCloseCode, WSFrame, WSMsgType
 from picows.masking cimport apply_mask
-from picows.utf8 cimport PICOWS_UTF8_START, picows_utf8_feed, picows_utf8_state
+from picows.utf8 cimport picows_utf8_feed, picows_utf8_start, picows_utf8_state
 
 from picows.errors import WSProtocolError
 
@@ -22,6 +23,7 @@ cdef enum:
     MAX_TRUSTED_GROWTH = 256 * 1024
 
 
+@cython.final
 cdef class FrameParser:
     """Cuts the byte stream of one direction of a connection into frames.
 
@@ -31,7 +33,7 @@ cdef class FrameParser:
     reserved_bits -- which of RSV1 (0x40), RSV2 (0x20) and RSV3 (0x10) a negotiated extension uses.
     """
 
-    def __init__(
+    def __cinit__(
         self,
         bint expects_masked,
         Py_ssize_t max_frame_size=10 * 1024 * 1024,
@@ -198,7 +200,7 @@ cdef class FrameParser:
 
     cdef int _check_close(self, const uint8_t* payload, Py_ssize_t size) except -1:
         """Sections 5.5.1 and 7.4: nothing, or a code that may be on the wire and a reason in UTF-8. 0: rejected."""
-        cdef picows_utf8_state utf8 = PICOWS_UTF8_START
+        cdef picows_utf8_state utf8 = picows_utf8_start()
         cdef int code
         if size == 0:
             return 1

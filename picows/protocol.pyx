@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3, auto_pickle=False, boundscheck=False, wraparound=False
 """The receiving side of a connection: between the event loop and the listener."""
 import asyncio
 
@@ -85,7 +85,7 @@ cdef class FrameProtocol:
             self.logger.exception("on_ws_disconnected raised")
             if self.transport.failure is None:
                 self.transport.failure = raised
-        self.logger.info("disconnected" if exc is None else "disconnected: %r", *([] if exc is None else [exc]))
+        self.logger.info("disconnected (%s)", "in order" if exc is None else repr(exc))
         self.transport.finish()
 
     def pause_writing(self):

@@ -136,9 +136,7 @@ class _ServerProtocol(WSProtocol):
             self._stream.close()
             return
         self._stop_timer()
-        transport = WSTransport(
-            self._loop, self._stream, listener, request, response, self.logger, self._close_timeout, False
-        )
+        transport = WSTransport(self._loop, self._stream, listener, request, response, self._close_timeout, False)
         self.open(transport, listener, reserved_bits(response), self._handshake.trailing)
 
     def handshake_lost(self, exc: Exception | None) -> None:

@@ -31,7 +31,6 @@ cdef class WSTransport:
         unsigned long thread_id
         object loop
         object listener
-        object logger
         object close_timeout            # seconds, or None
         object close_timer              # loop.call_later handle: aborts a connection that does not end
         object pong                     # asyncio.Future of the arrival time of the awaited pong

@@ -4,7 +4,6 @@ from enum import IntEnum
 from picows.close_handshake import WSCloseHandshake
 from picows.handshake import WSUpgradeRequest, WSUpgradeResponse
 from picows.listener import WSListener
-from picows.logger import LoggerLike
 
 _Message = str | bytes | bytearray | memoryview | None
 
@@ -28,7 +27,6 @@ class WSTransport:
         listener: WSListener,
         request: WSUpgradeRequest | None,
         response: WSUpgradeResponse | None,
-        logger: LoggerLike,
         close_timeout: float | None,
         is_client_side: bool,
     ) -> None: ...

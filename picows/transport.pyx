@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3, auto_pickle=False, boundscheck=False, wraparound=False
 """The sending side of a connection."""
 import asyncio
 import time
@@ -31,14 +31,13 @@ cdef class WSTransport:
     or after disconnect(), is dropped without a word, because the peer may no longer read it.
     """
 
-    def __init__(self, loop, underlying_transport, listener, request, response, logger, close_timeout, is_client_side):
+    def __init__(self, loop, underlying_transport, listener, request, response, close_timeout, is_client_side):
         self.loop = loop
         self.underlying_transport = underlying_transport
         self.write = underlying_transport.write
         self.listener = listener
         self.request = request
         self.response = response
-        self.logger = logger
         self.close_timeout = close_timeout
         self.is_client_side = is_client_side
         self.is_secure = underlying_transport.get_extra_info("ssl_object") is not None
@@ -230,6 +229,8 @@ cdef class WSTransport:
         return 0
 
     cdef int connection_lost(self) except -1:
+        # A TLS transport whose peer ended the connection takes itself for open until it is told.
+        self.underlying_transport.close()
         self.is_closing = True
         self.is_disconnected = True
         self.is_pong_awaited = False

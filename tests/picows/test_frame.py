@@ -59,6 +59,12 @@ def test_close_payload(payload, code, message, reason):
     assert frame.get_close_reason() == reason
 
 
+def test_a_frame_that_shows_nothing_is_empty():
+    frame = WSFrame()
+    assert (frame.get_payload_as_bytes(), frame.get_payload_as_utf8_text()) == (b"", "")
+    assert bytes(frame.get_payload_as_memoryview()) == b""
+
+
 @pytest.mark.parametrize("method", [WSFrame.get_close_code, WSFrame.get_close_message, WSFrame.get_close_reason])
 def test_only_a_close_frame_has_a_close_code(method):
     with pytest.raises(ValueError, match=r"expected a CLOSE frame, found WSFrame\(TEXT"):

@@ -143,7 +143,7 @@ async def test_a_close_that_the_listener_leaves_alone_is_answered(payload, answe
 
 async def test_a_server_disconnects_when_the_closing_handshake_is_done():
     listener = Recorder()
-    server = await ws_create_server(lambda _: listener, "127.0.0.1", 0)
+    server = await ws_create_server(lambda _: listener, "127.0.0.1", 0, websocket_close_timeout=None)
     async with upgraded_client(server.sockets[0].getsockname()[1]) as peer:
         peer.send(frame(CLOSE, b"\x03\xe8", mask=MASK))
         assert await peer.read_to_end() == frame(CLOSE, b"\x03\xe8")
