@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3, boundscheck=False, wraparound=False, nonecheck=True
 """Conflation: one callback per burst with the newest state, and a receipt for what was merged."""
 from libc.stdint cimport int64_t
 
