@@ -27,7 +27,7 @@ def excerpt(payload: bytes, size: int = EXCERPT_SIZE) -> str:
 
 
 def keys_text(payload: bytes) -> str:
-    """Return the keys of a JSON object as text for an error message, which a payload that is damaged must not prevent."""
+    """Return the keys of a JSON object for an error message, which a damaged payload must not prevent."""
     try:
         return str(sorted(msgspec.json.decode(payload, type=dict[str, msgspec.Raw])))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -66,7 +66,9 @@ class DecodeError(FeedsError):
     """
 
     def __init__(self, message: str, *, kind: str, payload: bytes = b"") -> None:
-        super().__init__(message if len(message) <= MAX_TEXT else message[:MAX_TEXT] + "...")  # names come from the peer
+        super().__init__(
+            message if len(message) <= MAX_TEXT else message[:MAX_TEXT] + "..."
+        )  # names come from the peer
         self.kind = kind
         self.payload = payload
 

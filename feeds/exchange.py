@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence as Sequence_
+from collections.abc import Callable
+from collections.abc import Sequence as Sequence_
 from typing import Protocol
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from feeds.decoder import Decoder
 from feeds.errors import UnknownExchange
 from feeds.events import EventHandler
-from feeds.instrument import Instrument, Instruments
+from feeds.instrument import Instruments
 from feeds.sequencing import Sequence
 from feeds.subscription import Subscription
 
@@ -51,8 +52,7 @@ class Exchange(Protocol):
         """Add what the reply from `instruments_url` lists; DecodeError where it is not such a reply."""
 
     def plan(self, subscriptions: Sequence_[Subscription], instruments: Instruments) -> list[ConnectionPlan]:
-        """Return the connections that serve the subscriptions within the exchange's limits; UnknownSymbol, ConfigError."""
-
+        """Return the connections that serve these within the exchange's limits; UnknownSymbol, ConfigError."""
 
 
 def _module_name(exchange_id: str) -> str:

@@ -29,11 +29,15 @@ class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         unknown = [channel for channel in self.channels if channel not in CHANNELS]
         if unknown or not self.channels:
-            raise ConfigError(f"{self.symbol}: expected channels among {', '.join(CHANNELS)}, found {unknown or 'none'}")
+            raise ConfigError(
+                f"{self.symbol}: expected channels among {', '.join(CHANNELS)}, found {unknown or 'none'}"
+            )
         if "book" in self.channels and "book_top" in self.channels:
             raise ConfigError(f"{self.symbol}: expected one of book and book_top, found both")
 
 
-def subscriptions(symbols: Sequence[str | Subscription], channels: Sequence[str] = DEFAULT_CHANNELS) -> list[Subscription]:
+def subscriptions(
+    symbols: Sequence[str | Subscription], channels: Sequence[str] = DEFAULT_CHANNELS
+) -> list[Subscription]:
     """Return one `Subscription` per symbol, each with `channels`, those given as subscriptions as they are."""
     return [s if isinstance(s, Subscription) else Subscription(s, tuple(channels)) for s in symbols]

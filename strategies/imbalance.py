@@ -1,7 +1,7 @@
 """The book-imbalance strategy in Python: where the book leans, the price tends to go.
 
-The same strategy stands in `imbalance_cython.pyx` as a C-level class; a test shows that both see the same calls and come to
-the same decisions.
+The same strategy stands in `imbalance_cython.pyx` as a C-level class; a test shows that both see the same calls and
+come to the same decisions.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from feeds.book import Level
 from feeds.events import BookStatus, BookUpdate, Side, Trade
 from feeds.instrument import Instrument
+
 from strategies.strategy import Strategy
 
 __all__ = ["BookImbalance"]
 
 
 def _qty(levels: list[Level]) -> float:
-    """Add up from the best level on, as the C-level strategy does: `sum` compensates since Python 3.12 and would differ."""
+    """Add up as the C-level strategy does, from the best level on: `sum` compensates since Python 3.12."""
     total = 0.0
     for level in levels:
         total += level.qty

@@ -140,11 +140,18 @@ _PARTIAL = partial_depths(
 
 
 class BinanceDecoder(Decoder):
-    """Decodes combined streams (`/stream`: `{"stream":NAME,"data":{...}}`), and bare ones (`/ws`) as far as they say what
-    they are: a spot partial depth has neither type nor symbol and needs its stream name."""
+    """Decodes combined streams (`/stream`: `{"stream":NAME,"data":{...}}`), and bare ones (`/ws`).
+
+    A bare spot partial depth says neither type nor symbol: only its stream name tells it.
+    """
 
     envelope = (b'{"stream":"', b'","data":', b"}")
-    wires: ClassVar[dict[str, Wire]] = {"depth": DEPTH, "bookTicker": BOOK_TICKER, "trade": TRADE, "aggTrade": AGG_TRADE}
+    wires: ClassVar[dict[str, Wire]] = {
+        "depth": DEPTH,
+        "bookTicker": BOOK_TICKER,
+        "trade": TRADE,
+        "aggTrade": AGG_TRADE,
+    }
     wires |= _PARTIAL
     # By the `e` of a bare message.
     wires_by_event: ClassVar[dict[str, Wire]] = {"depthUpdate": DEPTH, "trade": TRADE, "aggTrade": AGG_TRADE}

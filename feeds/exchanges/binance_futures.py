@@ -133,7 +133,12 @@ SNAPSHOT = Wire(
 class BinanceFuturesDecoder(BinanceDecoder):
     """Decodes what USD-M and COIN-M send."""
 
-    wires: ClassVar[dict[str, Wire]] = {"depth": DEPTH, "bookTicker": BOOK_TICKER, "trade": TRADE, "aggTrade": AGG_TRADE}
+    wires: ClassVar[dict[str, Wire]] = {
+        "depth": DEPTH,
+        "bookTicker": BOOK_TICKER,
+        "trade": TRADE,
+        "aggTrade": AGG_TRADE,
+    }
     wires |= partial_depths(lambda n: _depth(is_snapshot=True, depth=n))
     wires_by_event: ClassVar[dict[str, Wire]] = {
         "depthUpdate": DEPTH,

@@ -2,12 +2,12 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
-
 from feeds.conflation import Conflator
-from feeds.exchange import exchange
 from feeds.instrument import Instruments
 from feeds.pipeline import Pipeline
+from hypothesis import HealthCheck, settings
+
+from feeds.exchange import exchange
 from feeds.testing import EventLog
 
 # Shared, slow machines: no deadlines, and few enough examples that the whole suite stays quick.

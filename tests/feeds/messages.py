@@ -27,7 +27,9 @@ def depth(first, last, bids=(), asks=(), *, symbol="BTCUSDT", previous=None, tim
 
 
 def snapshot(last, bids=(), asks=(), **more):
-    return dump({"lastUpdateId": last, **more, "bids": [list(level) for level in bids], "asks": [list(a) for a in asks]})
+    return dump(
+        {"lastUpdateId": last, **more, "bids": [list(level) for level in bids], "asks": [list(a) for a in asks]}
+    )
 
 
 def partial(last, bids=(), asks=(), *, symbol="BTCUSDT", levels=5):

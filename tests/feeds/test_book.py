@@ -1,15 +1,14 @@
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from feeds.book import BookState, Level, OrderBook
 from feeds.book_builder import BookBuilder
 from feeds.events import BookDelta
 from feeds.instrument import Instruments
-from feeds.testing import EventLog
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from feeds.testing import EventLog
 from tests.feeds.conftest import pipeline_of
 from tests.feeds.messages import depth, snapshot, trade
 
@@ -45,7 +44,9 @@ class Reference:
 
 
 PRICES = st.one_of(st.integers(-8, 8), st.integers(-(2**62), 2**62), st.sampled_from([2**63 - 1, -(2**63) + 1]))
-SETS = st.lists(st.tuples(st.booleans(), PRICES, st.one_of(st.just(0), st.integers(1, 5), st.just(2**63 - 1))), max_size=60)
+SETS = st.lists(
+    st.tuples(st.booleans(), PRICES, st.one_of(st.just(0), st.integers(1, 5), st.just(2**63 - 1))), max_size=60
+)
 
 
 @settings(max_examples=80)

@@ -1,11 +1,9 @@
 import pytest
-
 from feeds.book import BookState
 from feeds.book_builder import BookBuilder
 from feeds.events import BookDelta, FeedStatus
 from feeds.instrument import Instruments
 from feeds.sequencing import ContiguousSequence
-from feeds.testing import EventLog
 
 from tests.feeds.messages import T, book_ticker, depth, partial, snapshot, trade
 

@@ -1,6 +1,6 @@
 from feeds.checks import QuoteCheck
-from feeds.testing import EventLog
 
+from feeds.testing import EventLog
 from tests.feeds.conftest import pipeline_of
 from tests.feeds.messages import book_ticker, depth, snapshot
 
@@ -31,7 +31,12 @@ def test_a_book_is_compared_with_the_newest_quote_not_above_it():
 
 def test_a_difference_in_price_or_quantity_is_a_mismatch():
     quote = book_ticker("1", "2", bid_qty="1", ask_qty="1", u=10)
-    for bids, asks in (([("1", "2")], [("2", "1")]), ([("1.1", "1")], [("2", "1")]), ([("1", "1")], []), ([("1", "1")], [("2", "3")])):
+    for bids, asks in (
+        ([("1", "2")], [("2", "1")]),
+        ([("1.1", "1")], [("2", "1")]),
+        ([("1", "1")], []),
+        ([("1", "1")], [("2", "3")]),
+    ):
         result = run(quote, snapshot(10, bids, asks))
         assert (result.compared, result.equal) == (1, 0)
         (mismatch,) = result.mismatches

@@ -1,12 +1,11 @@
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from feeds.book import BookState
 from feeds.conflation import POLICIES, Conflator, conflated
 from feeds.events import BookUpdate, EventHandler, Quote, Trade
-from feeds.testing import EventLog
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from feeds.testing import EventLog
 from tests.feeds.conftest import pipeline_of
 from tests.feeds.messages import T, book_ticker, depth, snapshot, trade
 
@@ -27,8 +26,11 @@ def test_a_burst_of_a_thousand_makes_one_call_a_kind_and_a_receipt(log):
             last = n == 1000 and symbol == "ETHUSDT"
             pipeline.on_message(book_ticker(bid_qty=f"{n}", u=n, symbol=symbol, time=T + n), 2, last)
     assert [(type(e), e.instrument.raw_symbol, e.merged) for e in log.events if type(e) in (BookUpdate, Quote)] == [
-        (BookUpdate, "BTCUSDT", 1000), (Quote, "BTCUSDT", 1000), (BookUpdate, "ETHUSDT", 1000), (Quote, "ETHUSDT", 1000),
-    ]  # fmt: skip
+        (BookUpdate, "BTCUSDT", 1000),
+        (Quote, "BTCUSDT", 1000),
+        (BookUpdate, "ETHUSDT", 1000),
+        (Quote, "ETHUSDT", 1000),
+    ]
     for event in (*log.quotes, *log.updates):
         assert (event.ts_event_first, event.ts_event) == ((T + 1) * 10**6, (T + 1000) * 10**6)
     assert [quote.bid_qty for quote in log.quotes] == [1000.0, 1000.0]

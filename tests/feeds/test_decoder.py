@@ -1,12 +1,11 @@
 import pytest
-
 from feeds.decoder import Decoder, Fetch, Reconnect, Refused, Send
+from feeds.instrument import Instruments
+
 from feeds.errors import DecodeError
 from feeds.exchange import exchange
 from feeds.exchanges.binance import TRADE
-from feeds.instrument import Instruments
 from feeds.testing import EventLog
-
 from tests.feeds.messages import book_ticker, depth, on_stream, trade
 
 

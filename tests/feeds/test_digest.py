@@ -1,10 +1,10 @@
 import pytest
-
 from feeds.book import BookState, OrderBook
 from feeds.book_builder import BookBuilder
 from feeds.digest import CallbackDigest
 from feeds.events import BookDelta, BookStatus, BookUpdate, EventHandler, FeedStatus, Quote, Side, Trade
 from feeds.instrument import Instruments
+
 from feeds.testing import EventLog
 
 MADE = Instruments()
@@ -26,7 +26,9 @@ def of(kind, base, changes):
 
 
 def status(**kwargs):
-    return BookStatus(OrderBook(kwargs.pop("instrument")), kwargs.pop("old"), kwargs.pop("new"), kwargs.pop("reason"), **kwargs)
+    return BookStatus(
+        OrderBook(kwargs.pop("instrument")), kwargs.pop("old"), kwargs.pop("new"), kwargs.pop("reason"), **kwargs
+    )
 
 
 def update(instrument=X, **kwargs):
@@ -36,20 +38,57 @@ def update(instrument=X, **kwargs):
 TIMES = [{"ts_event": 5}, {"ts_recv": 5}]
 WHO = [{"instrument": Y}, {"instrument": FINE}]
 CASES = [
-    of(Trade, {"instrument": X, "price": 1, "qty": 1},
-       [*WHO, *TIMES, {"price": 2}, {"qty": 2}, {"side": Side.BUY}, {"side": Side.SELL}, {"id": 7}, {"id": "7"}, {"id": "8"}]),
-    of(Quote, {"instrument": X, "bid_price": 1, "bid_qty": 1, "ask_price": 2, "ask_qty": 1},
-       [*WHO, *TIMES, {"bid_price": 3}, {"bid_qty": 3}, {"ask_price": 3}, {"ask_qty": 3}, {"sequence": 4}]),
-    of(BookDelta, {"instrument": X, "bids": [(1, 1)], "asks": [(2, 1)]},
-       [*WHO, *TIMES, {"bids": [(1, 2)]}, {"bids": [(3, 1)]}, {"bids": []}, {"asks": []}, {"asks": [(2, 1), (3, 0)]},
-        {"bids": [(1, 1), (2, 1)], "asks": []}, {"is_snapshot": True}, {"depth": 5}, {"first_id": 1}, {"last_id": 1},
-        {"previous_id": 1}]),
+    of(
+        Trade,
+        {"instrument": X, "price": 1, "qty": 1},
+        [
+            *WHO,
+            *TIMES,
+            {"price": 2},
+            {"qty": 2},
+            {"side": Side.BUY},
+            {"side": Side.SELL},
+            {"id": 7},
+            {"id": "7"},
+            {"id": "8"},
+        ],
+    ),
+    of(
+        Quote,
+        {"instrument": X, "bid_price": 1, "bid_qty": 1, "ask_price": 2, "ask_qty": 1},
+        [*WHO, *TIMES, {"bid_price": 3}, {"bid_qty": 3}, {"ask_price": 3}, {"ask_qty": 3}, {"sequence": 4}],
+    ),
+    of(
+        BookDelta,
+        {"instrument": X, "bids": [(1, 1)], "asks": [(2, 1)]},
+        [
+            *WHO,
+            *TIMES,
+            {"bids": [(1, 2)]},
+            {"bids": [(3, 1)]},
+            {"bids": []},
+            {"asks": []},
+            {"asks": [(2, 1), (3, 0)]},
+            {"bids": [(1, 1), (2, 1)], "asks": []},
+            {"is_snapshot": True},
+            {"depth": 5},
+            {"first_id": 1},
+            {"last_id": 1},
+            {"previous_id": 1},
+        ],
+    ),
     of(update, {}, [*WHO, *TIMES, {"merged": 2}, {"ts_event_first": 4}]),
-    of(status, {"instrument": X, "old": BookState.LIVE, "new": BookState.GAP, "reason": "r"},
-       [*WHO, *TIMES, {"old": BookState.SYNCING}, {"new": BookState.STALE}, {"reason": "s"}]),
-    of(FeedStatus, {"exchange": "x", "status": "connected", "reason": "r"},
-       [{"exchange": "y"}, {"status": "silent"}, {"reason": "s"}, {"source": 1}, {"ts_recv": 1}]),
-]  # fmt: skip
+    of(
+        status,
+        {"instrument": X, "old": BookState.LIVE, "new": BookState.GAP, "reason": "r"},
+        [*WHO, *TIMES, {"old": BookState.SYNCING}, {"new": BookState.STALE}, {"reason": "s"}],
+    ),
+    of(
+        FeedStatus,
+        {"exchange": "x", "status": "connected", "reason": "r"},
+        [{"exchange": "y"}, {"status": "silent"}, {"reason": "s"}, {"source": 1}, {"ts_recv": 1}],
+    ),
+]
 
 
 @pytest.mark.parametrize("events", CASES, ids=lambda events: type(events[0]).__name__)

@@ -1,14 +1,25 @@
 from decimal import Decimal, localcontext
 
 import pytest
+from feeds.book import BookState, OrderBook
+from feeds.events import (
+    BookDelta,
+    BookStatus,
+    BookUpdate,
+    Event,
+    EventHandler,
+    Fanout,
+    FeedStatus,
+    Quote,
+    Side,
+    Stage,
+    Trade,
+)
+from feeds.instrument import Instruments
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feeds.book import BookState, OrderBook
-from feeds.events import BookDelta, BookStatus, BookUpdate, Event, EventHandler, Fanout, FeedStatus, Quote, Side, Stage, Trade
-from feeds.instrument import Instruments
 from feeds.testing import EventLog
-
 from tests.feeds.messages import book_ticker, depth, snapshot, trade
 
 
@@ -40,9 +51,20 @@ def test_exact_numbers_do_not_depend_on_the_decimal_context():
 
 @pytest.mark.parametrize(
     ("price", "error"),
-    [(1.5, TypeError), ("1.234", ValueError), ("1.0000000000000000000000000000000001", ValueError), ("abc", ValueError),
-     ("NaN", ValueError), ("sNaN", ValueError), ("Infinity", ValueError), ("1e17", ValueError), (2**63, ValueError),
-     ("92233720368547758.08", ValueError), ("-92233720368547758.08", ValueError), ("1e999999", ValueError)],
+    [
+        (1.5, TypeError),
+        ("1.234", ValueError),
+        ("1.0000000000000000000000000000000001", ValueError),
+        ("abc", ValueError),
+        ("NaN", ValueError),
+        ("sNaN", ValueError),
+        ("Infinity", ValueError),
+        ("1e17", ValueError),
+        (2**63, ValueError),
+        ("92233720368547758.08", ValueError),
+        ("-92233720368547758.08", ValueError),
+        ("1e999999", ValueError),
+    ],
 )
 def test_numbers_that_cannot_be_kept_are_refused(price, error):
     with pytest.raises(error, match="expected"):
@@ -73,14 +95,42 @@ def test_a_missing_side_of_a_quote_is_none():
 @pytest.mark.parametrize(
     ("kind", "base", "change"),
     [
-        (Trade, {"price": 1, "qty": 1}, [{"price": 2}, {"qty": 2}, {"side": Side.BUY}, {"id": 1}, {"ts_event": 1}, {"ts_recv": 1}]),
-        (Quote, {"bid_price": 1, "bid_qty": 1, "ask_price": 2, "ask_qty": 1},
-         [{"bid_price": 2}, {"bid_qty": 2}, {"ask_price": 3}, {"ask_qty": 2}, {"sequence": 1}, {"ts_event": 1}, {"ts_recv": 1}]),
-        (BookDelta, {"bids": [(1, 1)], "asks": [(2, 1)]},
-         [{"bids": [(1, 2)]}, {"bids": []}, {"asks": []}, {"is_snapshot": True}, {"depth": 5}, {"first_id": 1}, {"last_id": 1},
-          {"previous_id": 1}, {"ts_event": 1}, {"ts_recv": 1}]),
+        (
+            Trade,
+            {"price": 1, "qty": 1},
+            [{"price": 2}, {"qty": 2}, {"side": Side.BUY}, {"id": 1}, {"ts_event": 1}, {"ts_recv": 1}],
+        ),
+        (
+            Quote,
+            {"bid_price": 1, "bid_qty": 1, "ask_price": 2, "ask_qty": 1},
+            [
+                {"bid_price": 2},
+                {"bid_qty": 2},
+                {"ask_price": 3},
+                {"ask_qty": 2},
+                {"sequence": 1},
+                {"ts_event": 1},
+                {"ts_recv": 1},
+            ],
+        ),
+        (
+            BookDelta,
+            {"bids": [(1, 1)], "asks": [(2, 1)]},
+            [
+                {"bids": [(1, 2)]},
+                {"bids": []},
+                {"asks": []},
+                {"is_snapshot": True},
+                {"depth": 5},
+                {"first_id": 1},
+                {"last_id": 1},
+                {"previous_id": 1},
+                {"ts_event": 1},
+                {"ts_recv": 1},
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_equality_sees_every_field(kind, base, change):
     assert kind(X, **base) == kind(X, **base)
     for difference in change:
@@ -99,15 +149,21 @@ def test_a_copy_of_a_delta_stands_alone():
 def test_every_kind_reaches_its_method():
     book = OrderBook(X)
     events = [
-        Trade(X, price=1, qty=1), Quote(X), BookDelta(X), BookUpdate(book),
-        BookStatus(book, BookState.SYNCING, BookState.LIVE, "r"), FeedStatus("x", "connected"),
-    ]  # fmt: skip
+        Trade(X, price=1, qty=1),
+        Quote(X),
+        BookDelta(X),
+        BookUpdate(book),
+        BookStatus(book, BookState.SYNCING, BookState.LIVE, "r"),
+        FeedStatus("x", "connected"),
+    ]
     log = EventLog()
     for event in events:
         event.dispatch(log)
         event.dispatch(EventHandler())
     assert log.events == events
-    assert [log.trades, log.quotes, log.deltas, log.updates, log.book_statuses, log.feed_statuses] == [[e] for e in events]
+    assert [log.trades, log.quotes, log.deltas, log.updates, log.book_statuses, log.feed_statuses] == [
+        [e] for e in events
+    ]
     with pytest.raises(NotImplementedError, match="Event has no handler method"):
         Event().dispatch(log)
     log.clear()
@@ -118,8 +174,14 @@ def test_stage_and_fanout_pass_everything_on():
     first, second = EventLog(), EventLog()
     stage = Stage(Fanout([first, Stage(second)]))
     book = OrderBook(X)
-    for event in (Trade(X, price=1, qty=1), Quote(X), BookDelta(X), BookUpdate(book),
-                  BookStatus(book, BookState.LIVE, BookState.GAP, "r"), FeedStatus("x", "silent")):  # fmt: skip
+    for event in (
+        Trade(X, price=1, qty=1),
+        Quote(X),
+        BookDelta(X),
+        BookUpdate(book),
+        BookStatus(book, BookState.LIVE, BookState.GAP, "r"),
+        FeedStatus("x", "silent"),
+    ):
         event.dispatch(stage)
     stage.on_batch_end(7)
     assert first.events == second.events

@@ -24,7 +24,7 @@ def test_every_exchange_is_complete(exchange_id, instruments, log):
 
 @pytest.mark.parametrize("name", ["", "binance_futures", "os", "../binance", "Binance", "nowhere"])
 def test_an_unknown_id_names_those_that_there_are(name):
-    with pytest.raises(UnknownExchange, match="expected an exchange among .*binance-futures") as error:
+    with pytest.raises(UnknownExchange, match=r"expected an exchange among .*binance-futures") as error:
         exchange(name)
     assert isinstance(error.value, ConfigError)
     assert isinstance(error.value, FeedsError)

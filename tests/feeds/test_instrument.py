@@ -2,9 +2,9 @@ import zlib
 from decimal import Decimal
 
 import pytest
+from feeds.instrument import Instrument, Instruments
 
 from feeds.errors import ConfigError, UnknownSymbol
-from feeds.instrument import Instrument, Instruments
 
 EX = "binance"
 

@@ -2,13 +2,13 @@ import math
 import time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from feeds.book import OrderBook
 from feeds.events import BookUpdate, Quote, Trade
 from feeds.instrument import Instruments
 from feeds.latency import Histogram, LatencyProbe
+from hypothesis import given
+from hypothesis import strategies as st
+
 from feeds.testing import EventLog
 
 X = Instruments(infer=True).find("x", "X")
@@ -57,7 +57,11 @@ def test_the_probe_measures_each_delivered_event_and_passes_it_on():
     log = EventLog()
     probe = LatencyProbe(log)
     ts_recv = time.time_ns() - 10**9
-    events = [Trade(X, price=1, qty=1, ts_recv=ts_recv), Quote(X, ts_recv=ts_recv), BookUpdate(OrderBook(X), ts_recv=ts_recv)]
+    events = [
+        Trade(X, price=1, qty=1, ts_recv=ts_recv),
+        Quote(X, ts_recv=ts_recv),
+        BookUpdate(OrderBook(X), ts_recv=ts_recv),
+    ]
     for event in events:
         event.dispatch(probe)
     assert log.events == events

@@ -1,13 +1,12 @@
 import pytest
-
 from feeds.decoder import Decoder
-from feeds.errors import DecodeError
 from feeds.events import EventHandler
-from feeds.exchange import exchange
 from feeds.instrument import Instruments
 from feeds.pipeline import Pipeline
-from feeds.testing import EventLog
 
+from feeds.errors import DecodeError
+from feeds.exchange import exchange
+from feeds.testing import EventLog
 from tests.feeds.conftest import pipeline_of
 from tests.feeds.messages import book_ticker, depth, on_stream, snapshot, trade
 
@@ -61,12 +60,36 @@ def test_kinds_of_problems_are_bounded():
     assert len(log.feed_statuses) == 257
 
 
-@pytest.mark.parametrize("payload", [
-    b"", b"null", b"[]", b"1", b'"x"', b"{}", b"{", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000, b'{"stream":1}', b'{"stream":""}',
-    b'{"stream":"@","data":{}}', b'{"stream":"btcusdt@trade"}', b'{"stream":"btcusdt@trade","data":null}', b'{"e":"trade"}',
-    b'{"e":"depthUpdate","s":"X"}', b'{"stream":"\\ud800@trade","data":{}}', b'{"result":', b'{"s\xff":1}', b'{"error":[[[', b'{"id":1.5}',
-    b'{"stream":"btcusdt@trade","data":{"s":"x","t":' + b"9" * 5000 + b"}}", b"\x00" * 50, b'{"B":1,"A":1}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"1",
+        b'"x"',
+        b"{}",
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"stream":1}',
+        b'{"stream":""}',
+        b'{"stream":"@","data":{}}',
+        b'{"stream":"btcusdt@trade"}',
+        b'{"stream":"btcusdt@trade","data":null}',
+        b'{"e":"trade"}',
+        b'{"e":"depthUpdate","s":"X"}',
+        b'{"stream":"\\ud800@trade","data":{}}',
+        b'{"result":',
+        b'{"s\xff":1}',
+        b'{"error":[[[',
+        b'{"id":1.5}',
+        b'{"stream":"btcusdt@trade","data":{"s":"x","t":' + b"9" * 5000 + b"}}",
+        b"\x00" * 50,
+        b'{"B":1,"A":1}',
+    ],
+)
 def test_no_message_ends_a_feed(payload):
     for exchange_id in ("binance", "binance-futures", "binance-delivery"):
         log = EventLog()
@@ -89,9 +112,11 @@ def test_every_call_ends_its_batch(spot, log):
     spot.on_fetch_failed("BTCUSDT", 8, "404")
     assert log.batch_ends == [2, 3, 4, 5, 6, 7, 8]
     assert [(s.status, s.reason, s.source, s.exchange, s.ts_recv) for s in log.feed_statuses] == [
-        ("connected", "url", 0, "binance", 5), ("silent", "nothing for 30 s", 0, "binance", 6),
-        ("disconnected", "bye", 0, "binance", 7), ("fetch_failed", "BTCUSDT: 404", 0, "binance", 8),
-    ]  # fmt: skip
+        ("connected", "url", 0, "binance", 5),
+        ("silent", "nothing for 30 s", 0, "binance", 6),
+        ("disconnected", "bye", 0, "binance", 7),
+        ("fetch_failed", "BTCUSDT: 404", 0, "binance", 8),
+    ]
     assert (spot.messages, spot.batches, spot.payload_bytes) == (2, 1, 2 * len(trade()))
 
 

@@ -1,16 +1,15 @@
 import json
 
 import pytest
-
 from feeds.checks import QuoteCheck
 from feeds.digest import CallbackDigest
-from feeds.errors import UnknownExchange
 from feeds.events import EventHandler
 from feeds.instrument import Instruments
-from feeds.recording import LAST_IN_BATCH, Kind, RecordingError, RecordingReader, RecordingWriter
 from feeds.replay import Replay
-from feeds.testing import EventLog
 
+from feeds.errors import UnknownExchange
+from feeds.recording import LAST_IN_BATCH, Kind, RecordingError, RecordingReader, RecordingWriter
+from feeds.testing import EventLog
 from tests.feeds.messages import book_ticker, depth, snapshot, trade
 
 LAST = Kind.TEXT | LAST_IN_BATCH
@@ -65,13 +64,24 @@ def test_messages_replies_and_statuses_come_as_they_came_live(recording, log):
     assert replay.finished
     assert replay.run() is False
     assert [type(event).__name__ for event in log.events] == [
-        "FeedStatus", "BookStatus", "BookDelta", "Trade", "BookDelta", "BookStatus", "BookUpdate", "FeedStatus", "FeedStatus",
-        "BookStatus", "FeedStatus",
-    ]  # fmt: skip
+        "FeedStatus",
+        "BookStatus",
+        "BookDelta",
+        "Trade",
+        "BookDelta",
+        "BookStatus",
+        "BookUpdate",
+        "FeedStatus",
+        "FeedStatus",
+        "BookStatus",
+        "FeedStatus",
+    ]
     assert [(s.status, s.reason, s.ts_recv, s.source) for s in log.feed_statuses] == [
-        ("connected", "wss://x", 1, 1), ("silent", "30 s", 8, 1), ("fetch_failed", "BTCUSDT: 418", 9, 1),
+        ("connected", "wss://x", 1, 1),
+        ("silent", "30 s", 8, 1),
+        ("fetch_failed", "BTCUSDT: 418", 9, 1),
         ("disconnected", "bye \ufffd", 10, 1),
-    ]  # fmt: skip
+    ]
     assert log.batch_ends == [1, 5, 6, 7, 8, 9, 10]
     assert (replay.records, replay.messages, replay.ts_recv) == (12, 2, 11)
     assert [pipeline.source for pipeline in replay.pipelines] == [1]
@@ -129,8 +139,9 @@ def test_instruments_come_from_the_recording_and_only_they(recording, log):
     replay = recording.replay(log)
     replay.run()
     assert [(t.instrument.exchange, t.instrument.symbol, t.price_decimals) for t in log.trades] == [
-        ("binance", "BTC-USDT", 2), ("binance-futures", None, 1),
-    ]  # fmt: skip
+        ("binance", "BTC-USDT", 2),
+        ("binance-futures", None, 1),
+    ]
     assert list(replay.pipelines[0].problems) == ["unknown_symbol"]
 
 
@@ -215,8 +226,17 @@ def test_a_recording_that_lies_is_a_recording_error(recording, log, flags, paylo
         replay.run()
 
 
-@pytest.mark.parametrize("described", [[1], [{}], "x", 5, [{"exchange": "binance", "raw_symbol": "X", "tick_size": "abc"}],
-                                       [{"exchange": "binance", "raw_symbol": "X", "price_decimals": 99}]])  # fmt: skip
+@pytest.mark.parametrize(
+    "described",
+    [
+        [1],
+        [{}],
+        "x",
+        5,
+        [{"exchange": "binance", "raw_symbol": "X", "tick_size": "abc"}],
+        [{"exchange": "binance", "raw_symbol": "X", "price_decimals": 99}],
+    ],
+)
 def test_instruments_that_are_none_are_a_recording_error(recording, log, described):
     recording.source(instruments=described)
     with pytest.raises(RecordingError, match="expected source 1 to describe instruments"):

@@ -1,5 +1,4 @@
 import pytest
-
 from feeds.events import BookDelta
 from feeds.instrument import Instruments
 from feeds.sequencing import ContiguousSequence, LinkedSequence, Sequence, Verdict

@@ -13,7 +13,11 @@ def test_symbols_get_the_channels_and_subscriptions_keep_theirs():
 
 @pytest.mark.parametrize(
     ("channels", "text"),
-    [(("book", "trades"), r"found \['trades'\]"), ((), "found none"), (("book", "book_top"), "expected one of book and book_top")],
+    [
+        (("book", "trades"), r"found \['trades'\]"),
+        ((), "found none"),
+        (("book", "book_top"), "expected one of book and book_top"),
+    ],
 )
 def test_channels_that_cannot_be_are_refused(channels, text):
     with pytest.raises(ConfigError, match=text):

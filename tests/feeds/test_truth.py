@@ -7,17 +7,17 @@ from decimal import Decimal
 
 import orjson
 import pytest
-
 from feeds.book import BookState
 from feeds.checks import QuoteCheck
 from feeds.conflation import conflated
 from feeds.digest import CallbackDigest
 from feeds.events import EventHandler, Side
-from feeds.exchange import exchange
 from feeds.instrument import Instruments
 from feeds.pipeline import Pipeline
-from feeds.recording import open_recording
 from feeds.replay import Replay
+
+from feeds.exchange import exchange
+from feeds.recording import open_recording
 from feeds.testing import EventLog
 
 # --- the collector's captures: 2024, one symbol each ----------------------------------------------
@@ -96,8 +96,9 @@ def test_both_engines_make_the_same_calls(captures, name):
 class Fold(EventHandler):
     """Folds every event into the number that an independent C++ decoder makes of the same file.
 
-    An event is (kind, receive time, exchange time in ms, id, best bid and its quantity, best ask and its quantity, price,
-    quantity, buyer is maker), numbers at 1e-8. That decoder tells of the book after every message, before its snapshot too.
+    An event is (kind, receive time, exchange time in ms, id, best bid and its quantity, best ask and its quantity,
+    price, quantity, buyer is maker), numbers at 1e-8. That decoder tells of the book after every message, before the
+    snapshot too.
     """
 
     DEPTH, TICKER, TRADE, SNAPSHOT = range(4)
@@ -117,8 +118,19 @@ class Fold(EventHandler):
         self.digest = digest
 
     def on_trade(self, event):
-        self.fold(self.TRADE, event.ts_recv, event.ts_event // 10**6, int(event.id), 0, 0, 0, 0, at_8(event.price_decimal),
-                  at_8(event.qty_decimal), event.side is Side.SELL)  # fmt: skip
+        self.fold(
+            self.TRADE,
+            event.ts_recv,
+            event.ts_event // 10**6,
+            int(event.id),
+            0,
+            0,
+            0,
+            0,
+            at_8(event.price_decimal),
+            at_8(event.qty_decimal),
+            event.side is Side.SELL,
+        )
 
     def on_quote(self, event):
         top = [at_8(number) for side in (event.bid_decimal, event.ask_decimal) for number in side]
@@ -167,16 +179,20 @@ def test_an_independent_decoder_makes_the_same_events(captures):
 # --- the captures of many symbols: 2021 and 2023 --------------------------------------------------
 
 
+def lines(path):
+    return gzip.decompress(path.read_bytes()).decode().split("\n")
+
+
 def capture(folder, name):
     """Yield (seconds, symbol of a reply or None, payload) in the order of time, which two files tell."""
     records = []
-    for line in gzip.open(folder / f"{name}.http.0.0.gz", "rt", encoding="utf-8"):
+    for line in lines(folder / f"{name}.http.0.0.gz"):
         head, _, body = line.partition(": ")
         url, _, seconds = head.rpartition(" -> ")
         if url:
             symbol = re.search(r"symbol=(\w+)", url)[1]
             records.append((float(seconds), symbol, body.partition(" header: ")[0].strip().encode()))
-    for line in gzip.open(folder / f"{name}.ws.1.0.gz", "rt", encoding="utf-8"):
+    for line in lines(folder / f"{name}.ws.1.0.gz"):
         seconds, _, payload = line.strip().partition(": ")
         if payload and " " not in seconds:
             records.append((float(seconds), None, payload.encode()))
@@ -194,12 +210,17 @@ KINDS = {"depth": "deltas", "bookTicker": "quotes", "trade": "trades", "aggTrade
         ("BINANCE_US", "binance", {"depth": 336, "bookTicker": 128, "aggTrade": 11, "kline_1m": 5}, 0),
         ("BINANCE_TR", "binance", {"depth": 84, "bookTicker": 47, "kline_1m": 8}, 0),
         ("BINANCE_FUTURES", "binance-futures", {"depth": 764, "bookTicker": 613, "aggTrade": 91, "kline_1m": 67}, 0),
-        ("BINANCE_DELIVERY", "binance-delivery", {"depth": 2047, "bookTicker": 2240, "aggTrade": 51, "kline_1m": 33}, 5),
+        (
+            "BINANCE_DELIVERY",
+            "binance-delivery",
+            {"depth": 2047, "bookTicker": 2240, "aggTrade": 51, "kline_1m": 33},
+            5,
+        ),
     ],
 )
 def test_every_symbol_joins_without_a_gap(captures, name, exchange_id, streams, ahead, reference):
-    """`ahead`: books that differ from the quote before them because the REST snapshot they come from shows a change that
-    its `lastUpdateId` and the quotes do not have yet (two symbols of COIN-M), until the delta with that change."""
+    """`ahead` counts books that differ from the quote before them: the REST snapshot that they come from shows a change
+    that neither its `lastUpdateId` nor the quotes have yet (two symbols of COIN-M), until the delta with that change."""
     log = EventLog()
     check = QuoteCheck(log)
     pipeline = Pipeline(exchange(exchange_id), Instruments(infer=True), check, reference=reference)
@@ -219,7 +240,9 @@ def test_every_symbol_joins_without_a_gap(captures, name, exchange_id, streams, 
             wanted[KINDS[stream]] += count
     assert (len(log.quotes), len(log.trades)) == (wanted["quotes"], wanted["trades"])
     assert len(log.deltas) == wanted["deltas"] + replies
-    assert {kind: problem.count for kind, problem in pipeline.problems.items()} == {"unknown_event": streams["kline_1m"]}
+    assert {kind: problem.count for kind, problem in pipeline.problems.items()} == {
+        "unknown_event": streams["kline_1m"]
+    }
 
     assert pipeline.books.gaps == 0
     snapshots = {delta.instrument for delta in log.deltas if delta.is_snapshot}

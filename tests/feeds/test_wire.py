@@ -5,18 +5,17 @@ import random
 
 import msgspec
 import pytest
+from feeds.decoder import Decoder
+from feeds.events import BookDelta, Quote, Trade
+from feeds.instrument import Instruments
+from feeds.wire import Wire
 from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from feeds.decoder import Decoder
 from feeds.errors import DecodeError
-from feeds.events import BookDelta, Quote, Trade
 from feeds.exchange import exchange
-from feeds.instrument import Instruments
 from feeds.testing import EventLog
-from feeds.wire import Wire
-
 from tests.feeds.messages import T, agg_trade, book_ticker, depth, on_stream, partial, trade
 
 # As they came off the wire.
@@ -106,7 +105,9 @@ def test_keys_in_any_order_with_more_of_them_and_white_space(exchange_id, messag
     rng = random.Random(7)
     stream, data = json.loads(message)["stream"], json.loads(message)["data"]
     for _ in range(20):
-        data |= {rng.choice("xyz"): rng.choice([1, -1.5e3, None, True, "text", "\u5e01", [1, [2, {}]], {"a": {"b": []}}])}
+        data |= {
+            rng.choice("xyz"): rng.choice([1, -1.5e3, None, True, "text", "\u5e01", [1, [2, {}]], {"a": {"b": []}}])
+        }
         items = list(data.items())
         rng.shuffle(items)
         text = json.dumps(dict(items), indent=indent, ensure_ascii=False).encode()
@@ -120,7 +121,26 @@ def test_each_field_removed_doubled_or_of_another_type(exchange_id, message):
         agree(exchange_id, message, on_stream(stream, {k: v for k, v in data.items() if k != key}))
         text = json.dumps(data).encode()
         agree(exchange_id, message, on_stream(stream, text[:-1] + f',"{key}":{json.dumps(data[key])}}}'.encode()))
-        for value in (None, True, 0, -1, 5, 1.5, "", "5", "-5", "x", '"5"', [], [["1", "2"]], {}, 2**63, -(2**63), 10**400, "\u5e01"):
+        for value in (
+            None,
+            True,
+            0,
+            -1,
+            5,
+            1.5,
+            "",
+            "5",
+            "-5",
+            "x",
+            '"5"',
+            [],
+            [["1", "2"]],
+            {},
+            2**63,
+            -(2**63),
+            10**400,
+            "\u5e01",
+        ):
             agree(exchange_id, message, on_stream(stream, data | {key: value}))
 
 
@@ -153,8 +173,21 @@ def test_an_unknown_field_of_any_kind(case, key, value):
         agree(exchange_id, message, on_stream(stream, {key: value} | data))
 
 
-@pytest.mark.parametrize("symbol", [b"\xe5\xb8\x81\xe5\xae\x89USDT", b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80", b"\xe5\xb8",
-                                    b"\xf0\x9f\x90\xb6", b"a\x01", b"a\\u0042", b"a\\"])  # fmt: skip
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        b"\xe5\xb8\x81\xe5\xae\x89USDT",
+        b"\xff",
+        b"\xed\xa0\x80",
+        b"\xc0\x80",
+        b"\xf4\x90\x80\x80",
+        b"\xe5\xb8",
+        b"\xf0\x9f\x90\xb6",
+        b"a\x01",
+        b"a\\u0042",
+        b"a\\",
+    ],
+)
 def test_text_that_may_not_be_utf8(symbol):
     message = MESSAGES[2][1]
     scanned = agree("binance", message, message.replace(b'"BTCUSDT"', b'"' + symbol + b'"'))
@@ -165,7 +198,11 @@ def test_nothing_nested_too_deep_ends_the_feed():
     message = MESSAGES[0][1]
     deep = b"[" * 100_000 + b"]" * 100_000
     hot = Engine("binance", message, reference=False)
-    for bad in (on_stream("btcusdt@depth@100ms", b'{"x":' + deep + b"}"), on_stream("a@trade", deep), b'{"error":' + deep + b"}"):
+    for bad in (
+        on_stream("btcusdt@depth@100ms", b'{"x":' + deep + b"}"),
+        on_stream("a@trade", deep),
+        b'{"error":' + deep + b"}",
+    ):
         assert hot.outcome(bad)[0] == "not_json"
 
 
@@ -227,11 +264,24 @@ class _Bare(msgspec.Struct):
 BARE = Wire(_Bare, Trade, price="p", qty="q", ts_event="T", trade_id="id", only=("kind", "FILL"))
 
 
-@pytest.mark.parametrize("data", [
-    b'{"p":1.25,"q":3}', b'{"p":"1.25","q":"3"}', b'{"p":1.25,"q":3,"kind":"OTHER"}', b'{"p":1.25,"q":3,"kind":""}',
-    b'{"p":1.25,"q":3,"id":9}', b'{"p":1.25}', b'{"p":null,"q":3}', b'{"p":1.25,"q":3,"extra":"x"}', b'{"p":01.25,"q":3}',
-    b'{"p":1.25,"q":-3}', b'{"p":1.25,"q":[3]}', b'{"p":1e2,"q":3E0}', b'{"p":"","q":3}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"p":1.25,"q":3}',
+        b'{"p":"1.25","q":"3"}',
+        b'{"p":1.25,"q":3,"kind":"OTHER"}',
+        b'{"p":1.25,"q":3,"kind":""}',
+        b'{"p":1.25,"q":3,"id":9}',
+        b'{"p":1.25}',
+        b'{"p":null,"q":3}',
+        b'{"p":1.25,"q":3,"extra":"x"}',
+        b'{"p":01.25,"q":3}',
+        b'{"p":1.25,"q":-3}',
+        b'{"p":1.25,"q":[3]}',
+        b'{"p":1e2,"q":3E0}',
+        b'{"p":"","q":3}',
+    ],
+)
 def test_defaults_and_bare_numbers_are_read_alike(data):
     outcomes = []
     for reference in (False, True):

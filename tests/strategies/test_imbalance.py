@@ -1,14 +1,13 @@
 import random
 
 import pytest
-
 from feeds.conflation import conflated
-from feeds.exchange import exchange
 from feeds.instrument import Instruments
 from feeds.pipeline import Pipeline
-from strategies.imbalance import BookImbalance
 from strategies.imbalance_cython import BookImbalance as CythonBookImbalance
 
+from feeds.exchange import exchange
+from strategies.imbalance import BookImbalance
 from tests.feeds.messages import book_ticker, depth, snapshot, trade
 
 
@@ -24,8 +23,12 @@ def run(strategy, policy, seed):
         if kind < 0.6:
             first = last[symbol] + (2 if rng.random() < 0.01 else 1)
             last[symbol] = first
-            bids = [(f"{rng.randint(90, 101)}.{rng.randint(0, 99)}", f"{rng.choice([0, 1, 2, 50])}.{rng.randint(0, 999)}")]
-            asks = [(f"{rng.randint(101, 112)}.{rng.randint(0, 99)}", f"{rng.choice([0, 1, 2, 50])}.{rng.randint(0, 999)}")]
+            bids = [
+                (f"{rng.randint(90, 101)}.{rng.randint(0, 99)}", f"{rng.choice([0, 1, 2, 50])}.{rng.randint(0, 999)}")
+            ]
+            asks = [
+                (f"{rng.randint(101, 112)}.{rng.randint(0, 99)}", f"{rng.choice([0, 1, 2, 50])}.{rng.randint(0, 999)}")
+            ]
             pipeline.on_message(depth(first, first, bids, asks, symbol=symbol), now, rng.random() < 0.5)
         elif kind < 0.7:
             pipeline.on_message(trade(qty=f"0.{rng.randint(0, 99999)}", symbol=symbol, m=rng.random() < 0.5), now, True)

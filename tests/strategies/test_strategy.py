@@ -1,10 +1,10 @@
 import pytest
-
 from feeds.book import BookState, OrderBook
 from feeds.events import BookDelta, BookStatus, BookUpdate, FeedStatus, Quote, Trade
 from feeds.instrument import Instruments
-from strategies.errors import StrategyError
 from strategies.strategy import Strategy, StrategyHost
+
+from strategies.errors import StrategyError
 
 X = Instruments(infer=True).find("x", "X")
 BOOK = OrderBook(X)
@@ -203,7 +203,9 @@ def test_what_a_callback_raises_is_named_with_strategy_and_event(name):
 
     strategy = type("Mine", (Strategy,), {name: fail})()
     strategy.name = "my strategy"
-    with pytest.raises(StrategyError, match=f"strategy 'my strategy' raised ZeroDivisionError in {name} at <.*>: mine") as error:
+    with pytest.raises(
+        StrategyError, match=f"strategy 'my strategy' raised ZeroDivisionError in {name} at <.*>: mine"
+    ) as error:
         CALLBACKS[name].dispatch(strategy.hosted())
     assert error.value.__cause__ is cause
     assert repr(CALLBACKS[name]) in str(error.value)

@@ -2,16 +2,15 @@ from decimal import Decimal
 
 import orjson
 import pytest
-
 from feeds.decoder import Fetch, Reconnect, Refused
-from feeds.errors import ConfigError, DecodeError, UnknownSymbol
 from feeds.events import Side
-from feeds.exchange import exchange
-from feeds.exchanges.binance import MAX_STREAMS_PER_CONNECTION
 from feeds.instrument import Instruments
 from feeds.sequencing import ContiguousSequence
-from feeds.subscription import Subscription
 
+from feeds.errors import ConfigError, DecodeError, UnknownSymbol
+from feeds.exchange import exchange
+from feeds.exchanges.binance import MAX_STREAMS_PER_CONNECTION
+from feeds.subscription import Subscription
 from tests.feeds.messages import NS, agg_trade, book_ticker, depth, dump, on_stream, partial, snapshot, trade
 
 BINANCE = exchange("binance")
@@ -82,7 +81,11 @@ def test_bare_messages_say_what_they_are_as_far_as_they_can(decoder, log):
         (on_stream("btcusdt@kline_1m", {}), "unknown_event", "found 'btcusdt@kline_1m'"),
         (on_stream("dogeusdt@trade", {}), "unknown_symbol", "expected a known symbol, found 'DOGEUSDT'"),
         (b'{"e":"trade","s":"DOGEUSDT"}', "unknown_symbol", "found 'DOGEUSDT'"),
-        (on_stream("btcusdt@trade", {"s": "BTCUSDT", "p": "1"}), "missing_field", r"Trade: expected 't', found \['p', 's'\]"),
+        (
+            on_stream("btcusdt@trade", {"s": "BTCUSDT", "p": "1"}),
+            "missing_field",
+            r"Trade: expected 't', found \['p', 's'\]",
+        ),
         (on_stream("btcusdt@trade", {"s": 1}), "wrong_type", "Trade: Expected `str`, got `int`"),
         (trade("abc"), "bad_value", "Trade: expected a decimal number in 'p', found something else"),
         (trade("1" * 30), "bad_value", "expected a decimal number in 'p', found one beyond int64"),
@@ -166,10 +169,22 @@ def test_instruments_are_read_whatever_the_order_of_filters():
     assert second.tick_size is None
 
 
-@pytest.mark.parametrize("payload", [
-    b"", b"<html>", b"[]", b"{}", b'{"symbols":[{}]}', info(listed(tick="abc")), info(listed(tick="NaN")), info(listed(step="1e-30")),
-    info(listed(), listed("BTCUSDT2")), b"[" * 100_000, b'{"symbols":[{"symbol":"\xff"}]}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"{}",
+        b'{"symbols":[{}]}',
+        info(listed(tick="abc")),
+        info(listed(tick="NaN")),
+        info(listed(step="1e-30")),
+        info(listed(), listed("BTCUSDT2")),
+        b"[" * 100_000,
+        b'{"symbols":[{"symbol":"\xff"}]}',
+    ],
+)
 def test_metadata_that_is_none_is_a_decode_error(payload):
     with pytest.raises(DecodeError, match="binance exchangeInfo"):
         BINANCE.load_instruments(payload, Instruments())

@@ -1,13 +1,12 @@
 from decimal import Decimal
 
 import pytest
-
 from feeds.decoder import Fetch
-from feeds.exchange import exchange
 from feeds.instrument import Instruments
 from feeds.sequencing import LinkedSequence
-from feeds.subscription import Subscription
 
+from feeds.exchange import exchange
+from feeds.subscription import Subscription
 from tests.feeds.exchanges.test_binance import info, listed
 from tests.feeds.messages import NS, T, agg_trade, book_ticker, depth, dump, on_stream, snapshot, trade
 
@@ -17,7 +16,13 @@ USDM, COINM = exchange("binance-futures"), exchange("binance-delivery")
 @pytest.fixture(params=["hot", "reference"])
 def decoder(request, log):
     made = USDM.new_decoder(Instruments(infer=True), log, reference=request.param == "reference")
-    for seed in (depth(1, 1, previous=0), book_ticker(time=T), trade(), agg_trade(), depth(1, 1, previous=0, stream="depth5")):
+    for seed in (
+        depth(1, 1, previous=0),
+        book_ticker(time=T),
+        trade(),
+        agg_trade(),
+        depth(1, 1, previous=0, stream="depth5"),
+    ):
         made.decode(seed, 1)
     log.clear()
     return made
@@ -42,14 +47,26 @@ def test_partial_depth_is_told_by_its_stream(decoder, log):
 
 
 def test_the_order_of_fields_does_not_matter(decoder, log):
-    message = {"u": 5, "e": "bookTicker", "s": "BTCUSD_PERP", "ps": "BTCUSD", "b": "1.5", "B": "2", "a": "1.6", "A": "3", "st": 2,
-               "T": T, "E": T}  # fmt: skip
+    message = {
+        "u": 5,
+        "e": "bookTicker",
+        "s": "BTCUSD_PERP",
+        "ps": "BTCUSD",
+        "b": "1.5",
+        "B": "2",
+        "a": "1.6",
+        "A": "3",
+        "st": 2,
+        "T": T,
+        "E": T,
+    }
     decoder.decode(on_stream("btcusdt@bookTicker", message), 7)
     assert (log.quotes[0].bid_decimal, log.quotes[0].sequence) == ((Decimal("1.5"), 2), 5)
 
 
 @pytest.mark.parametrize(
-    ("more", "count"), [({"X": "MARKET"}, 1), ({}, 1), ({"X": "INSURANCE_FUND"}, 0), ({"X": "ADL"}, 0), ({"X": "NA"}, 0), ({"X": ""}, 0)]
+    ("more", "count"),
+    [({"X": "MARKET"}, 1), ({}, 1), ({"X": "INSURANCE_FUND"}, 0), ({"X": "ADL"}, 0), ({"X": "NA"}, 0), ({"X": ""}, 0)],
 )
 def test_only_market_trades_are_trades(decoder, log, more, count):
     decoder.decode(trade(**more), 7)
@@ -87,9 +104,11 @@ def test_names_and_kinds():
         info(listed("BTCUSD_PERP", quote="USD", contractSize=100), listed("BTCUSD_260925", quote="USD")), instruments
     )
     assert [(i.exchange, i.symbol, i.kind, i.contract_size) for i in instruments] == [
-        ("binance-futures", "BTC-USDT-PERP", "perpetual", None), ("binance-futures", "BTC-USDT-260925", "future", None),
-        ("binance-delivery", "BTC-USD-PERP", "perpetual", 100), ("binance-delivery", "BTC-USD-260925", "future", None),
-    ]  # fmt: skip
+        ("binance-futures", "BTC-USDT-PERP", "perpetual", None),
+        ("binance-futures", "BTC-USDT-260925", "future", None),
+        ("binance-delivery", "BTC-USD-PERP", "perpetual", 100),
+        ("binance-delivery", "BTC-USD-260925", "future", None),
+    ]
 
 
 def test_usdm_streams_go_to_their_routes_and_coinm_has_none():
