@@ -55,45 +55,45 @@ cdef class BookBuilder(Stage):
         """All books, in the order of their instruments."""
         return [(<_Entry> entry).book for entry in self._entries if entry is not None]
 
-    cpdef on_book_delta(self, BookDelta delta):
-        cdef _Entry entry = self._entry(delta)
+    cpdef on_book_delta(self, BookDelta event):
+        cdef _Entry entry = self._entry(event)
         cdef Verdict verdict
-        self.downstream.on_book_delta(delta)
-        if delta.is_snapshot:
-            self._join(entry, delta)
+        self.downstream.on_book_delta(event)
+        if event.is_snapshot:
+            self._join(entry, event)
             return
         if entry.is_partial:                         # the first complete message of the book takes over from top N
             entry.is_partial = False
-            self._turn(entry, SYNCING, "deltas take over from top-N snapshots", delta.ts_event, delta.ts_recv)
+            self._turn(entry, SYNCING, "deltas take over from top-N snapshots", event.ts_event, event.ts_recv)
         if entry.book._state == LIVE or entry.book._state == CROSSED:
-            verdict = entry.sequence.check(delta)
+            verdict = entry.sequence.check(event)
             if verdict == APPLY:
-                if self._apply(entry, delta):
-                    self._tell(entry, delta, 1, delta.ts_event)
+                if self._apply(entry, event):
+                    self._tell(entry, event, 1, event.ts_event)
                 else:
-                    self._hold(entry, delta)
+                    self._hold(entry, event)
                     self._ask(entry)
             elif verdict == OLD:
                 self.old += 1
             else:
-                self._missed(entry, delta)
+                self._missed(entry, event)
             return
         if entry.book._state == STALE:
-            self._turn(entry, SYNCING, "reconnected", delta.ts_event, delta.ts_recv)
-        self._hold(entry, delta)
+            self._turn(entry, SYNCING, "reconnected", event.ts_event, event.ts_recv)
+        self._hold(entry, event)
         self._ask(entry)
 
-    cpdef on_feed_status(self, FeedStatus status):
+    cpdef on_feed_status(self, FeedStatus event):
         cdef _Entry entry
-        if status.status == "disconnected":
+        if event.status == "disconnected":
             for entry in self._entries:
                 if entry is not None:
                     entry.pending.clear()
                     entry.pending_levels = 0
                     entry.asked = False
                     if entry.book._state != STALE:
-                        self._turn(entry, STALE, status.reason or "disconnected", 0, status.ts_recv)
-        self.downstream.on_feed_status(status)
+                        self._turn(entry, STALE, event.reason or "disconnected", 0, event.ts_recv)
+        self.downstream.on_feed_status(event)
 
     def on_snapshot_failed(self, Instrument instrument not None):
         """The snapshot that was asked for will not come: the next delta asks again."""

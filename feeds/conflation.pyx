@@ -33,9 +33,9 @@ cdef class Conflator(Stage):
         self._due = []
         self._order = []
 
-    cpdef on_trade(self, Trade trade):
+    cpdef on_trade(self, Trade event):
         self.trades += 1
-        self.downstream.on_trade(trade)
+        self.downstream.on_trade(event)
 
     cpdef on_quote(self, Quote event):
         cdef _Due due = self._due_of(event.instrument)

@@ -311,8 +311,8 @@ class Binance:
             symbol.symbol,
             symbol=name,
             kind=kind,
-            tick_size=_positive(price and price.tickSize),
-            lot_size=_positive(lot and lot.stepSize),
+            tick_size=_positive(price.tickSize if price else None),
+            lot_size=_positive(lot.stepSize if lot else None),
             contract_size=symbol.contractSize,
         )
 

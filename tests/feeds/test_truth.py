@@ -220,7 +220,7 @@ KINDS = {"depth": "deltas", "bookTicker": "quotes", "trade": "trades", "aggTrade
 )
 def test_every_symbol_joins_without_a_gap(captures, name, exchange_id, streams, ahead, reference):
     """`ahead` counts books that differ from the quote before them: the REST snapshot that they come from shows a change
-    that neither its `lastUpdateId` nor the quotes have yet (two symbols of COIN-M), until the delta with that change."""
+    that neither its `lastUpdateId` nor the quotes have yet (two symbols of COIN-M), until the delta that has it."""
     log = EventLog()
     check = QuoteCheck(log)
     pipeline = Pipeline(exchange(exchange_id), Instruments(infer=True), check, reference=reference)
