@@ -14,7 +14,7 @@ class Histogram:
     def max(self) -> int: ...
     def record(self, ns: int) -> None: ...
     def quantile(self, q: float) -> int:
-        """Return the duration in ns that a share `q` (0 to 1) of those counted does not exceed, 0 when there is none."""
+        """Return the duration in ns that a share `q` (0 to 1) of those counted does not exceed, 0 without any."""
 
 class LatencyProbe(Stage):
     """Measures how long after the read of its last byte an event reaches `downstream`. Only for live runs."""

@@ -7,8 +7,8 @@ DEFAULT_MAX_LEVELS: int
 def parse_number(text: bytes, decimals: int) -> tuple[int, int]:
     """Return (mantissa, needed decimals) of `text`, quoted or bare: ('1.50', 1) -> (15, 1).
 
-    Where more decimals are needed than given, the mantissa is meaningless. ValueError for anything that is not one whole
-    number or does not fit.
+    Where more decimals are needed than given, the mantissa is meaningless. ValueError for anything that is not one
+    whole number or does not fit.
     """
 
 def parse_levels(text: bytes, price_decimals: int, qty_decimals: int) -> tuple[list[tuple[int, int]], int, int]:
