@@ -7,7 +7,7 @@ from feeds.levels cimport LevelVector, PriceLevel
 cpdef enum BookState:
     SYNCING = 1      # waiting for a snapshot, or for the messages that join it
     LIVE = 2         # equal to the exchange's book as of the last applied message
-    GAP = 3          # a message was missed; a new snapshot has been asked for
+    GAP = 3          # a message was missed, or could not be represented; a new snapshot has been asked for
     STALE = 4        # the connection is gone; the levels are those of the last message
     CROSSED = 5      # best bid >= best ask: something is wrong, here or there
 

@@ -1,11 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The order book: exact, by integer price, with a state that says whether it may be believed."""
+from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
-from feeds.levels cimport POW10
+from feeds.levels cimport POW10, mantissa_decimal, mantissa_float
 
-from decimal import Decimal
 from typing import NamedTuple
 
 __all__ = ["BookSide", "BookState", "Level", "OrderBook"]
@@ -83,8 +83,8 @@ cdef class OrderBook:
         """Return a side as [(price Decimal, qty Decimal), ...], best first, whatever the state: for checks, not for speed."""
         cdef SideLevels* s = &self.sides[1 if side else 0]
         cdef Py_ssize_t i
-        return [(Decimal(-s.items[i].price if side else s.items[i].price).scaleb(-self.price_decimals),
-                 Decimal(s.items[i].qty).scaleb(-self.qty_decimals)) for i in range(s.size - 1, -1, -1)]
+        return [(mantissa_decimal(-s.items[i].price if side else s.items[i].price, self.price_decimals),
+                 mantissa_decimal(s.items[i].qty, self.qty_decimals)) for i in range(s.size - 1, -1, -1)]
 
     @property
     def bid_count(self):
@@ -103,19 +103,17 @@ cdef class OrderBook:
         cdef PriceLevel level
         if self._state != LIVE or not self.best(side, &level):
             return None
-        return Level(level.price / <double> POW10[self.price_decimals], level.qty / <double> POW10[self.qty_decimals])
+        return Level(mantissa_float(level.price, self.price_decimals), mantissa_float(level.qty, self.qty_decimals))
 
     cdef list _levels(self, int side, Py_ssize_t n):
         cdef:
             SideLevels* s = &self.sides[side]
-            double price_unit = <double> POW10[self.price_decimals]
-            double qty_unit = <double> POW10[self.qty_decimals]
             Py_ssize_t stop = 0 if n < 0 or n > s.size else s.size - n
             Py_ssize_t i
             list levels = []
         for i in range(s.size - 1, stop - 1, -1):
-            levels.append(Level((-s.items[i].price if side else s.items[i].price) / price_unit,
-                                s.items[i].qty / qty_unit))
+            levels.append(Level(mantissa_float(-s.items[i].price if side else s.items[i].price, self.price_decimals),
+                                mantissa_float(s.items[i].qty, self.qty_decimals)))
         return levels
 
     cdef int set(self, int side, int64_t price, int64_t qty) except -1:
@@ -164,8 +162,8 @@ cdef class OrderBook:
         cdef:
             int64_t price_by = POW10[self.instrument.price_decimals - self.price_decimals]
             int64_t qty_by = POW10[self.instrument.qty_decimals - self.qty_decimals]
-            int64_t price_limit = POW10[18] // price_by
-            int64_t qty_limit = POW10[18] // qty_by
+            int64_t price_limit = INT64_MAX // price_by
+            int64_t qty_limit = INT64_MAX // qty_by
             SideLevels* s
             Py_ssize_t i
             int side

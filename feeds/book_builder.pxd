@@ -16,6 +16,9 @@ cdef class _Entry:
         Py_ssize_t pending_levels    # in all of `pending`
         bint asked               # a snapshot has been asked for and has not come
         bint is_partial          # kept by a top-N stream
+        # Messages in the book that no update told of, because it was crossed; the ts_event of the first of them.
+        int untold
+        int64_t untold_ts_event
 
 
 cdef class BookBuilder(Stage):
@@ -29,9 +32,12 @@ cdef class BookBuilder(Stage):
         readonly uint64_t applied        # deltas and snapshots that became part of a book
         readonly uint64_t old            # deltas that a book already contained
         readonly uint64_t gaps
+        readonly uint64_t unfit          # times a book was given up because a level did not fit int64 at new decimals
 
     cdef _Entry _entry(self, BookDelta delta)
-    cdef int _apply(self, _Entry entry, BookDelta delta) except -1
+    # False: a level does not fit, and the book was given up.
+    cdef bint _apply(self, _Entry entry, BookDelta delta) except -1
+    cdef BookDelta _rescale(self, _Entry entry, BookDelta delta)
     cdef int _hold(self, _Entry entry, BookDelta delta) except -1
     cdef int _ask(self, _Entry entry) except -1
     cdef int _join(self, _Entry entry, BookDelta snapshot) except -1

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3, boundscheck=False, wraparound=False, nonecheck=True
 """Builds books from deltas and snapshots: joins them, detects gaps, asks for a new snapshot."""
 from libc.stdint cimport int64_t
 
@@ -27,8 +27,11 @@ cdef class BookBuilder(Stage):
        deltas stay held.
     4. A delta that does not continue the one before is a gap: the book is emptied (GAP), the delta is held, a snapshot
        is asked for, and other books go on.
+    5. The same happens, without being a gap (`unfit`), where decimals grow so far that a level does not fit int64 any more.
 
-    `max_pending_levels` bounds what is held per book; beyond it the oldest deltas are dropped, which the join finds out.
+    While a book is crossed no `on_book` tells of it; the first one after counts what was not told in `merged`.
+    `max_pending_levels` bounds what is held per book (levels that there is memory for); beyond it the oldest deltas are
+    dropped, which the join finds out.
     """
 
     def __init__(self, EventHandler downstream not None, *, new_sequence=Sequence,
@@ -52,42 +55,45 @@ cdef class BookBuilder(Stage):
         """All books, in the order of their instruments."""
         return [(<_Entry> entry).book for entry in self._entries if entry is not None]
 
-    cpdef on_book_delta(self, BookDelta delta):
-        cdef _Entry entry = self._entry(delta)
+    cpdef on_book_delta(self, BookDelta event):
+        cdef _Entry entry = self._entry(event)
         cdef Verdict verdict
-        self.downstream.on_book_delta(delta)
-        if delta.is_snapshot:
-            self._join(entry, delta)
+        self.downstream.on_book_delta(event)
+        if event.is_snapshot:
+            self._join(entry, event)
             return
         if entry.is_partial:                         # the first complete message of the book takes over from top N
             entry.is_partial = False
-            self._turn(entry, SYNCING, "deltas take over from top-N snapshots", delta.ts_event, delta.ts_recv)
+            self._turn(entry, SYNCING, "deltas take over from top-N snapshots", event.ts_event, event.ts_recv)
         if entry.book._state == LIVE or entry.book._state == CROSSED:
-            verdict = entry.sequence.check(delta)
+            verdict = entry.sequence.check(event)
             if verdict == APPLY:
-                self._apply(entry, delta)
-                self._tell(entry, delta, 1, delta.ts_event)
+                if self._apply(entry, event):
+                    self._tell(entry, event, 1, event.ts_event)
+                else:
+                    self._hold(entry, event)
+                    self._ask(entry)
             elif verdict == OLD:
                 self.old += 1
             else:
-                self._missed(entry, delta)
+                self._missed(entry, event)
             return
         if entry.book._state == STALE:
-            self._turn(entry, SYNCING, "reconnected", delta.ts_event, delta.ts_recv)
-        self._hold(entry, delta)
+            self._turn(entry, SYNCING, "reconnected", event.ts_event, event.ts_recv)
+        self._hold(entry, event)
         self._ask(entry)
 
-    cpdef on_feed_status(self, FeedStatus status):
+    cpdef on_feed_status(self, FeedStatus event):
         cdef _Entry entry
-        if status.status == "disconnected":
+        if event.status == "disconnected":
             for entry in self._entries:
                 if entry is not None:
                     entry.pending.clear()
                     entry.pending_levels = 0
                     entry.asked = False
                     if entry.book._state != STALE:
-                        self._turn(entry, STALE, status.reason or "disconnected", 0, status.ts_recv)
-        self.downstream.on_feed_status(status)
+                        self._turn(entry, STALE, event.reason or "disconnected", 0, event.ts_recv)
+        self.downstream.on_feed_status(event)
 
     def on_snapshot_failed(self, Instrument instrument not None):
         """The snapshot that was asked for will not come: the next delta asks again."""
@@ -115,21 +121,38 @@ cdef class BookBuilder(Stage):
             BookStatus(entry.book, SYNCING, SYNCING, "first message", ts_event=delta.ts_event, ts_recv=delta.ts_recv))
         return entry
 
-    cdef int _apply(self, _Entry entry, BookDelta delta) except -1:
+    cdef bint _apply(self, _Entry entry, BookDelta delta) except -1:
         cdef OrderBook book = entry.book
-        # The instrument's decimals grow while a message is decoded: the book follows, and so do deltas held meanwhile.
-        if (book.price_decimals != delta.instrument.price_decimals
-                or book.qty_decimals != delta.instrument.qty_decimals):
-            book.rescale()
-        if delta.price_decimals != book.price_decimals or delta.qty_decimals != book.qty_decimals:
-            delta = delta.rescaled()
+        if (book.price_decimals != delta.instrument.price_decimals or book.qty_decimals != delta.instrument.qty_decimals
+                or delta.price_decimals != book.price_decimals or delta.qty_decimals != book.qty_decimals):
+            delta = self._rescale(entry, delta)
+            if delta is None:
+                return False
         book.apply(0, &delta.bid_levels)
         book.apply(1, &delta.ask_levels)
         book.ts_event = delta.ts_event
         book.ts_recv = delta.ts_recv
         book.last_id = delta.last_id
         self.applied += 1
-        return 0
+        return True
+
+    cdef BookDelta _rescale(self, _Entry entry, BookDelta delta):
+        """Bring book and delta to the instrument's decimals, which grow while messages are decoded.
+
+        None where a level does not fit int64 at these: the book cannot be right any more, and is emptied (GAP). A snapshot
+        may fit again; until one comes, the book says that it is not to be believed.
+        """
+        cdef OrderBook book = entry.book
+        try:
+            book.rescale()
+            return delta.rescaled()
+        except OverflowError as error:
+            self.unfit += 1
+            entry.pending.clear()
+            entry.pending_levels = 0
+            book.clear()
+            self._turn(entry, GAP, str(error), delta.ts_event, delta.ts_recv)
+            return None
 
     cdef int _hold(self, _Entry entry, BookDelta delta) except -1:
         entry.pending.append(delta)                  # holding the event makes it ours
@@ -154,7 +177,7 @@ cdef class BookBuilder(Stage):
         if snapshot.depth:
             if not entry.is_partial:                 # a book of deltas knows more than its top
                 return 0
-        elif book._state == LIVE and entry.sequence.is_late(snapshot):
+        elif (book._state == LIVE or book._state == CROSSED) and entry.sequence.is_late(snapshot):
             self.old += 1
             return 0
         else:
@@ -163,23 +186,30 @@ cdef class BookBuilder(Stage):
         if not self._judge_held(entry):
             self._ask(entry)
             return 0
+        held = entry.pending
+        entry.pending = deque()
+        entry.pending_levels = 0
         book.clear()
-        self._apply(entry, snapshot)
+        if not self._apply(entry, snapshot):
+            self._ask(entry)
+            return 0
         if book._state != LIVE and book._state != CROSSED:
             self._turn(entry, LIVE, "top-N snapshot" if snapshot.depth else "snapshot joined", snapshot.ts_event,
                        snapshot.ts_recv)
-        if not entry.pending:
+        if not held:
             self._tell(entry, snapshot, 1, snapshot.ts_event)
             return 0
-        for delta in entry.pending:
-            self._apply(entry, delta)
+        for delta in held:
+            if book._state != LIVE and book._state != CROSSED:           # a handler ended the connection meanwhile
+                return 0
+            if not self._apply(entry, delta):
+                self._ask(entry)
+                return 0
             if first is None:                        # stands for the snapshot too, which it supersedes
                 first = delta
                 self._tell(entry, delta, 2, ts_event_first if ts_event_first else delta.ts_event)
             else:
                 self._tell(entry, delta, 1, delta.ts_event)
-        entry.pending.clear()
-        entry.pending_levels = 0
         return 0
 
     cdef bint _judge_held(self, _Entry entry) except -1:
@@ -225,6 +255,9 @@ cdef class BookBuilder(Stage):
         cdef OrderBook book = entry.book
         cdef BookUpdate update
         if book.is_crossed():
+            if entry.untold == 0:
+                entry.untold_ts_event = ts_event_first
+            entry.untold += merged
             if book._state != CROSSED:
                 self._turn(entry, CROSSED, "best bid is not below best ask", cause.ts_event, cause.ts_recv)
             return 0
@@ -237,12 +270,18 @@ cdef class BookBuilder(Stage):
         update.book = book
         update.merged = merged
         update.ts_event_first = ts_event_first
+        if entry.untold:
+            update.merged += entry.untold
+            update.ts_event_first = entry.untold_ts_event
+            entry.untold = 0
         self.downstream.on_book(update)
         return 0
 
     cdef int _turn(self, _Entry entry, BookState state, str reason, int64_t ts_event, int64_t ts_recv) except -1:
         cdef BookState old = entry.book._state
         entry.book._state = state
+        if state != LIVE and state != CROSSED:
+            entry.untold = 0
         if state == SYNCING:
             entry.book.clear()                       # nothing of the old book survives
         self.downstream.on_book_status(BookStatus(entry.book, old, state, reason, ts_event=ts_event, ts_recv=ts_recv))
@@ -250,4 +289,4 @@ cdef class BookBuilder(Stage):
 
 
 cdef inline Py_ssize_t _weight(BookDelta delta) noexcept:
-    return delta.bid_levels.size + delta.ask_levels.size + 16        # an event without levels has a cost too
+    return delta.bid_levels.capacity + delta.ask_levels.capacity + 16        # an event without levels has a cost too

@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, nonecheck=True
 """Checks of books against what the exchange says elsewhere."""
 from libc.stdint cimport int64_t
 

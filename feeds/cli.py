@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 import click
 from rich.console import Console
@@ -38,7 +38,7 @@ __all__ = ["main"]
 out = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, emoji=False, markup=False, soft_wrap=True)
 
-FORMATS = ("auto", "native", "collector")
+Format = Literal["auto", "native", "collector"]
 
 
 def main() -> None:
@@ -70,36 +70,28 @@ def _die(message: str) -> NoReturn:
 # --- parameters -----------------------------------------------------------------------------------
 
 
-class Time(click.ParamType):
-    """A point in time: ns since the epoch, or ISO 8601 (UTC where it names no zone)."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        with contextlib.suppress(ValueError):
-            return int(value)
-        with contextlib.suppress(ValueError):
-            moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-            whole = int(moment.replace(microsecond=0).timestamp())
-            return whole * 1_000_000_000 + moment.microsecond * 1000
-        self.fail(f"expected ns since the epoch or a time like 2026-11-22T10:30:00, found {value!r}", param, ctx)
+def _time(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Read a point in time: ns since the epoch, or ISO 8601 (UTC where it names no zone)."""
+    if value is None:
+        return None
+    with contextlib.suppress(ValueError):
+        return int(value)
+    with contextlib.suppress(ValueError):
+        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        whole = int(moment.replace(microsecond=0).timestamp())
+        return whole * 1_000_000_000 + moment.microsecond * 1000
+    raise click.BadParameter(f"expected ns since the epoch or a time like 2026-11-22T10:30:00, found {value!r}")
 
 
-class Speed(click.ParamType):
-    """ "max", or a factor of the recorded pace."""
-
-    name = "speed"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
-        if value is None or value == "max":
-            return None
-        with contextlib.suppress(ValueError):
-            if (speed := float(value)) > 0 and math.isfinite(speed):
-                return speed
-        self.fail(f"expected 'max' or a factor above 0, found {value!r}", param, ctx)
+def _speed(context: click.Context, parameter: click.Parameter, value: str) -> float | None:
+    """Read "max", or a factor of the recorded pace."""
+    if value == "max":
+        return None
+    with contextlib.suppress(ValueError):
+        if (speed := float(value)) > 0 and math.isfinite(speed):
+            return speed
+    raise click.BadParameter(f"expected 'max' or a factor above 0, found {value!r}")
 
 
 def _load_strategy(spec: str | None) -> EventHandler | None:
@@ -147,7 +139,7 @@ _endpoint_options = [
     click.option("--ws-url", help="WebSocket address instead of the exchange's, as `feeds simulate` prints it."),
     click.option("--rest-url", help="REST address instead of the exchange's."),
 ]
-_format_option = click.option("--format", type=click.Choice(FORMATS), default="auto", show_default=True)
+_format_option = click.option("--format", type=click.Choice(get_args(Format)), default="auto", show_default=True)
 _exchange_option = click.option("--exchange", help="For formats that do not name it, where the content does not tell.")
 
 
@@ -288,11 +280,13 @@ def record(
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @_strategy_option
 @_policy_option
-@click.option("--speed", type=Speed(), default="max", help="max, or a factor of the recorded pace.", show_default=True)
 @click.option(
-    "--from", "start", type=Time(), help="Deliver data received from then on; what is before builds the books."
+    "--speed", callback=_speed, default="max", help="max, or a factor of the recorded pace.", show_default=True
 )
-@click.option("--to", "end", type=Time(), help="Stop at this receive time.")
+@click.option(
+    "--from", "start", callback=_time, help="Deliver data received from then on; what is before builds the books."
+)
+@click.option("--to", "end", callback=_time, help="Stop at this receive time.")
 @click.option(
     "--check", is_flag=True, help="Prove it: digest against the live run, books against the exchange's quotes."
 )
@@ -319,7 +313,7 @@ def replay(files: tuple[str, ...], strategy: str | None, check: bool, **options:
 @_format_option
 @_exchange_option
 @click.option("-o", "--output", type=click.File("wb"), default="-", help="Standard output by default.")
-def decode(files: tuple[str, ...], format: str, exchange: str | None, output: Any) -> None:
+def decode(files: tuple[str, ...], format: Format, exchange: str | None, output: Any) -> None:
     """Print normalised events as JSON lines: what the wire says.
 
     \b
@@ -338,7 +332,7 @@ def decode(files: tuple[str, ...], format: str, exchange: str | None, output: An
 @_format_option
 @_exchange_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file.")
-def inspect(files: tuple[str, ...], format: str, exchange: str | None, as_json: bool) -> None:
+def inspect(files: tuple[str, ...], format: Format, exchange: str | None, as_json: bool) -> None:
     """Say what is in recordings: spans, connections, counts per channel and symbol, gaps."""
     for path in files:
         with _progress("inspecting") as progress:
@@ -358,7 +352,7 @@ def inspect(files: tuple[str, ...], format: str, exchange: str | None, as_json: 
     "--rate", type=click.FloatRange(min=0, min_open=True), default=1000.0, show_default=True, help="Orders per second."
 )
 @click.option("--recording", type=click.Path(exists=True, dir_okay=False), help="Play this instead of generating.")
-@click.option("--speed", type=Speed(), default="1", show_default=True, help="Of the recording: max, or a factor.")
+@click.option("--speed", callback=_speed, default="1", show_default=True, help="Of the recording: max, or a factor.")
 @click.option("--gap-every", type=click.FloatRange(min=0, min_open=True), help="Seconds between lost book messages.")
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as one JSON line, for programs.")
 def simulate(

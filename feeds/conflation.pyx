@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3, boundscheck=False, wraparound=False, nonecheck=True
 """Conflation: one callback per burst with the newest state, and a receipt for what was merged."""
 from libc.stdint cimport int64_t
 
@@ -33,9 +33,9 @@ cdef class Conflator(Stage):
         self._due = []
         self._order = []
 
-    cpdef on_trade(self, Trade trade):
+    cpdef on_trade(self, Trade event):
         self.trades += 1
-        self.downstream.on_trade(trade)
+        self.downstream.on_trade(event)
 
     cpdef on_quote(self, Quote event):
         cdef _Due due = self._due_of(event.instrument)

@@ -53,6 +53,7 @@ cdef class Decoder:
 
     cdef bint _scan(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
     cdef int _prepare(self, Wire wire, Instrument instrument, Values* values) except -1
+    cdef int _prepare_grown(self, Wire wire, Instrument instrument, Values* values) except -1
     cdef int _emit(self, Wire wire, Instrument instrument, Values* values, int64_t ts_recv) except -1
     cdef Route _find(self, const char* name, Py_ssize_t size)
     cdef int _insert(self, Route route) except -1

@@ -1,7 +1,7 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, nonecheck=True
 """Decoders: messages in, events out; and what a decoder may ask for."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy, memset
 
@@ -45,6 +45,9 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
 
 
 Request = Send | Fetch | Reconnect | Refused
+
+cdef enum:
+    MAX_DECIMALS = 18
 
 DEFAULT_MAX_ROUTES = 65_536
 cdef Py_ssize_t MAX_ROUTES = DEFAULT_MAX_ROUTES      # stream names come from the peer
@@ -100,12 +103,20 @@ cdef class Decoder:
         self._requests.append(request)
 
     def add_route(self, str name, Wire wire not None, Instrument instrument not None):
-        """Send messages on the stream `name` through the hot engine from now on."""
-        if len(self._routes) < MAX_ROUTES and self._find(name.encode(), len(name.encode())) is None:
-            self._insert(_route(name.encode(), wire, instrument))
+        """Send messages on the stream `name` through the hot engine from now on.
+
+        A name that JSON writes with escapes has no route: routes are found by the bytes of the message.
+        """
+        cdef bytes text = name.encode()
+        if '"' in name or "\\" in name or not name.isprintable():
+            return
+        if len(self._routes) < MAX_ROUTES and self._find(text, len(text)) is None:
+            self._insert(_route(text, wire, instrument))
 
     cpdef decode(self, bytes payload, int64_t ts_recv):
         """Decode one message; its events go to `downstream`. DecodeError for one that breaks the protocol."""
+        if payload is None:
+            raise TypeError("expected bytes, found None")
         self.decode_view(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), ts_recv)
 
     cpdef decode_other(self, bytes payload, int64_t ts_recv):
@@ -134,16 +145,16 @@ cdef class Decoder:
         cdef Values values
         self._prepare(wire, instrument, &values)
         if wire.read(data, &values) == SCAN_GROW:
-            self._grow(instrument, values.decimals.needed_price, values.decimals.needed_qty, bytes(data))
-            self._prepare(wire, instrument, &values)
+            if values.decimals.needed_price > MAX_DECIMALS or values.decimals.needed_qty > MAX_DECIMALS:
+                raise DecodeError(
+                    f"{wire.name}: expected at most {MAX_DECIMALS} decimals, found "
+                    f"{max(values.decimals.needed_price, values.decimals.needed_qty)}", kind="bad_value", payload=bytes(data))
+            self._prepare_grown(wire, instrument, &values)
             wire.read(data, &values)
+        if not _set_time(&values):
+            raise DecodeError(f"{wire.name}: expected a time in ms, us or ns since the epoch, found "
+                              f"{values.of[<int> TS_EVENT]}", kind="bad_value", payload=bytes(data))
         self._emit(wire, instrument, &values, ts_recv)
-
-    def _grow(self, Instrument instrument, int price_decimals, int qty_decimals, bytes payload):
-        try:
-            instrument.grow(price_decimals, qty_decimals)
-        except ValueError as error:
-            raise DecodeError(str(error), kind="bad_value", payload=payload) from None
 
     cdef bint _scan(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
         """Decode a message of a known stream. False: not one, or not quite: the reference shall look at it."""
@@ -176,10 +187,9 @@ cdef class Decoder:
         self._prepare(route.wire, route.instrument, &values)
         status = route.wire.scan(&p, end, &values)
         if status == SCAN_GROW:
-            if values.decimals.needed_price > 18 or values.decimals.needed_qty > 18:
+            if values.decimals.needed_price > MAX_DECIMALS or values.decimals.needed_qty > MAX_DECIMALS:
                 return False
-            route.instrument.grow(values.decimals.needed_price, values.decimals.needed_qty)
-            self._prepare(route.wire, route.instrument, &values)
+            self._prepare_grown(route.wire, route.instrument, &values)
             p = data
             status = route.wire.scan(&p, end, &values)
         if status != SCAN_OK:
@@ -187,7 +197,7 @@ cdef class Decoder:
         p = skip_space(p, end)
         if end - p < after or memcmp(p, PyBytes_AS_STRING(self._after), after) != 0:
             return False
-        if skip_space(p + after, end) != end:
+        if skip_space(p + after, end) != end or not _set_time(&values):
             return False
         self._emit(route.wire, route.instrument, &values, ts_recv)
         return True
@@ -207,15 +217,26 @@ cdef class Decoder:
             values.asks = &self._delta.ask_levels
         return 0
 
+    cdef int _prepare_grown(self, Wire wire, Instrument instrument, Values* values) except -1:
+        """Prepare to read a message again with the decimals that it turned out to need."""
+        cdef int price = values.decimals.needed_price
+        cdef int qty = values.decimals.needed_qty
+        self._prepare(wire, instrument, values)
+        values.decimals.price = values.decimals.needed_price = price
+        values.decimals.qty = values.decimals.needed_qty = qty
+        return 0
+
     cdef int _emit(self, Wire wire, Instrument instrument, Values* values, int64_t ts_recv) except -1:
         cdef:
             Trade trade
             Quote quote
             BookDelta delta
             int64_t ts_event = values.of[<int> TS_EVENT]
-        ts_event = _to_ns(ts_event if ts_event else values.of[<int> TS_PUBLISH])
         if not values.of[<int> ONLY]:
             return 0
+        if (values.decimals.price != instrument.price_decimals
+                or values.decimals.qty != instrument.qty_decimals):      # only now: a message that is refused changes nothing
+            instrument.grow(values.decimals.price, values.decimals.qty)
         if wire.kind == QUOTE:
             if not is_unshared(<void*> self._quote):
                 self._quote = Quote.__new__(Quote)
@@ -306,23 +327,39 @@ cdef Route _route(bytes name, Wire wire, Instrument instrument):
 
 
 cdef inline uint64_t _hash(const char* name, Py_ssize_t size) noexcept nogil:
-    """Mix the first and the last eight bytes and the size: the symbol and the channel of a stream name."""
-    cdef uint64_t first = 0
-    cdef uint64_t last = 0
-    if size >= 8:
-        memcpy(&first, name, 8)
-        memcpy(&last, name + size - 8, 8)
-    else:
-        memcpy(&first, name, size)
-    first = (first ^ <uint64_t> size) * 0x9E3779B97F4A7C15ULL
-    first = (first ^ (first >> 32) ^ last) * 0xD6E8FEB86659FD93ULL
-    return first ^ (first >> 29)
+    """Mix all of the name, eight bytes at a time: those of dated contracts and options differ in the middle."""
+    cdef uint64_t hash = <uint64_t> size * 0x9E3779B97F4A7C15ULL
+    cdef uint64_t word
+    while size >= 8:
+        memcpy(&word, name, 8)
+        hash = (hash ^ word) * 0x9E3779B97F4A7C15ULL
+        hash ^= hash >> 32
+        name += 8
+        size -= 8
+    word = 0
+    memcpy(&word, name, size)
+    hash = (hash ^ word) * 0xD6E8FEB86659FD93ULL
+    return hash ^ (hash >> 32)
 
 
-cdef inline int64_t _to_ns(int64_t time) noexcept nogil:
-    """Exchange times tell their unit by their size: 13 digits ms, 16 us, 19 ns (until the year 2286)."""
+cdef inline bint _set_time(Values* values) noexcept nogil:
+    """Put the event's time in ns into TS_EVENT. False for one that cannot be a time.
+
+    Exchange times tell their unit by their size: 13 digits ms, 16 us, 19 ns (until the year 2262).
+    """
+    cdef int64_t time = values.of[<int> TS_EVENT]
+    if time == 0:
+        time = values.of[<int> TS_PUBLISH]
+        values.of[<int> TS_EVENT] = time
+    if time < 0:
+        return False
     if time < 100_000_000_000_000LL:
-        return time * 1_000_000
-    if time < 100_000_000_000_000_000LL:
-        return time * 1_000
-    return time
+        if time > INT64_MAX // 1_000_000:
+            return False
+        time *= 1_000_000
+    elif time < 100_000_000_000_000_000LL:
+        if time > INT64_MAX // 1_000:
+            return False
+        time *= 1_000
+    values.of[<int> TS_EVENT] = time
+    return True

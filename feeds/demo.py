@@ -71,15 +71,17 @@ def _simulator(rate: float, seed: int) -> Iterator[Endpoints]:
     """Run the simulated exchange in a process of its own, as an exchange is elsewhere."""
     command = [sys.executable, "-m", "feeds", "simulate", EXCHANGE, *SYMBOLS, "--json"]
     command += ["--rate", str(rate), "--seed", str(seed), "--gap-every", str(GAP_EVERY)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise FeedsError(f"the simulated exchange ended with status {process.wait()} before it began")
-        address = json.loads(line)
-        yield Endpoints(ws=address["ws_url"], rest=address["rest_url"])
-    finally:
-        process.terminate()
-        process.wait()
-        process.stdout.close()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield _addresses(process)
+        finally:
+            process.terminate()
+
+
+def _addresses(process: subprocess.Popen[str]) -> Endpoints:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise FeedsError(f"the simulated exchange ended with status {process.wait()} before it began")
+    address = json.loads(line)
+    return Endpoints(ws=address["ws_url"], rest=address["rest_url"])

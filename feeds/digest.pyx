@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3, boundscheck=False, wraparound=False, nonecheck=True
 """Proof of sameness: a digest over delivered callbacks."""
 from libc.stdint cimport int64_t, uint64_t
 
@@ -78,6 +78,7 @@ cdef class CallbackDigest(Stage):
         self.deltas += 1
         self._begin(3, event)
         self._mix(event.is_snapshot)
+        self._mix(event.depth)
         self._mix(event.first_id)
         self._mix(event.last_id)
         self._mix(event.previous_id)
@@ -88,6 +89,7 @@ cdef class CallbackDigest(Stage):
         for i in range(event.ask_levels.size):
             self._mix(event.ask_levels.items[i].price)
             self._mix(event.ask_levels.items[i].qty)
+        self._mix(event.ask_levels.size)
         self.downstream.on_book_delta(event)
 
     cpdef on_book(self, BookUpdate event):

@@ -4,6 +4,8 @@ Market conditions (a gap, a disconnect, a stale book) are events, not exceptions
 caller or of an exchange; those of a file are in `feeds.recording.errors`.
 """
 
+import msgspec
+
 __all__ = [
     "ConfigError",
     "DecodeError",
@@ -15,12 +17,21 @@ __all__ = [
 ]
 
 EXCERPT_SIZE = 120  # bytes of a payload that an error message may show
+MAX_TEXT = 500  # characters before that
 
 
 def excerpt(payload: bytes, size: int = EXCERPT_SIZE) -> str:
     """Return the start of `payload` as printable text, with its length when it was cut."""
     text = bytes(payload[:size]).decode("utf-8", "backslashreplace")
     return text if len(payload) <= size else f"{text}... ({len(payload)} bytes)"
+
+
+def keys_text(payload: bytes) -> str:
+    """Return the keys of a JSON object for an error message, which a damaged payload must not prevent."""
+    try:
+        return str(sorted(msgspec.json.decode(payload, type=dict[str, msgspec.Raw])))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "none that can be read"
 
 
 class FeedsError(Exception):
@@ -55,7 +66,9 @@ class DecodeError(FeedsError):
     """
 
     def __init__(self, message: str, *, kind: str, payload: bytes = b"") -> None:
-        super().__init__(message)
+        super().__init__(
+            message if len(message) <= MAX_TEXT else message[:MAX_TEXT] + "..."
+        )  # names come from the peer
         self.kind = kind
         self.payload = payload
 

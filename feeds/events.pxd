@@ -67,6 +67,7 @@ cdef class BookDelta(Event):
 
     # An independent event with the same content, at the instrument's decimals of now. OverflowError where it does not fit.
     cdef BookDelta rescaled(self)
+    cdef int _push(self, LevelVector* target, levels) except -1
     cdef list _side(self, LevelVector* levels)
 
 

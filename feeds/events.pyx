@@ -1,9 +1,11 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, nonecheck=True
 """Normalised events, and `EventHandler`, the one interface after decoding."""
 cimport cython
-from libc.stdint cimport int8_t, int64_t
+from libc.stdint cimport INT64_MAX, int8_t, int64_t
 
-from feeds.levels cimport POW10, LevelVector, levels_copy, levels_free, levels_push
+from feeds.levels cimport (
+    POW10, LevelVector, levels_copy, levels_free, levels_push, mantissa_decimal as _decimal, mantissa_float as _float,
+)
 
 from decimal import Decimal, InvalidOperation
 
@@ -31,26 +33,30 @@ cdef bint is_unshared(void* event) noexcept:
     return Py_REFCNT(event) == 1
 
 
-cdef inline double _float(int64_t mantissa, int decimals) noexcept:
-    # Both operands are exact, so the quotient is the double nearest to the decimal number (while below 2**53).
-    return mantissa / <double> POW10[decimals]
-
-
-cdef object _decimal(int64_t mantissa, int decimals):
-    return Decimal(mantissa).scaleb(-decimals)
-
-
 cdef int64_t _mantissa(object number, int decimals) except? -1:
     """Return `number` (int, str or Decimal) as a mantissa; ValueError where it has more decimals or does not fit."""
     if isinstance(number, float):
         raise TypeError(f"expected an exact number (int, str or Decimal), found the float {number!r}")
     try:
-        scaled = Decimal(number).scaleb(decimals)
+        sign, digits, exponent = Decimal(number).as_tuple()
     except InvalidOperation:
         raise ValueError(f"expected a number, found {number!r}") from None
-    if scaled != scaled.to_integral_value():
+    if not isinstance(exponent, int):
+        raise ValueError(f"expected a finite number, found {number!r}")
+    text = "".join(map(str, digits))
+    significant = text.strip("0")
+    if not significant:
+        return 0
+    exponent += len(text) - len(text.rstrip("0"))    # trailing zeros need no decimals
+    if exponent < -decimals:
         raise ValueError(f"expected at most {decimals} decimals, found {number!r}")
-    return int(scaled)
+    if len(significant) + exponent + decimals <= 19:
+        mantissa = int(significant) * 10 ** (exponent + decimals)
+    else:
+        mantissa = 1 << 63
+    if mantissa > INT64_MAX:
+        raise ValueError(f"expected a number that fits int64 at {decimals} decimals, found {number!r}")
+    return -mantissa if sign else mantissa
 
 
 @cython.no_gc
@@ -224,10 +230,8 @@ cdef class BookDelta(Event):
         self.first_id = first_id
         self.last_id = last_id
         self.previous_id = previous_id
-        for price, qty in bids:
-            levels_push(&self.bid_levels, _mantissa(price, self.price_decimals), _mantissa(qty, self.qty_decimals))
-        for price, qty in asks:
-            levels_push(&self.ask_levels, _mantissa(price, self.price_decimals), _mantissa(qty, self.qty_decimals))
+        self._push(&self.bid_levels, bids)
+        self._push(&self.ask_levels, asks)
 
     def __dealloc__(self):
         levels_free(&self.bid_levels)
@@ -245,6 +249,13 @@ cdef class BookDelta(Event):
     def asks(self):
         """The ask levels as the message has them: [(price Decimal, qty Decimal), ...]."""
         return self._side(&self.ask_levels)
+
+    cdef int _push(self, LevelVector* target, levels) except -1:
+        target.size = 0
+        for price, qty in levels:
+            if levels_push(target, _mantissa(price, self.price_decimals), _mantissa(qty, self.qty_decimals)):
+                raise MemoryError("no room for the levels of a book message")
+        return 0
 
     cdef list _side(self, LevelVector* levels):
         cdef Py_ssize_t i
@@ -288,8 +299,8 @@ cdef int _rescale(LevelVector* levels, int price_from, int price_to, int qty_fro
     cdef int64_t qty_by = POW10[qty_to - qty_from]
     cdef Py_ssize_t i
     for i in range(levels.size):
-        if (not -(POW10[18] // price_by) <= levels.items[i].price <= POW10[18] // price_by
-                or levels.items[i].qty > POW10[18] // qty_by):
+        if (not -(INT64_MAX // price_by) <= levels.items[i].price <= INT64_MAX // price_by
+                or levels.items[i].qty > INT64_MAX // qty_by):
             raise OverflowError(f"a level does not fit int64 at {price_to}/{qty_to} decimals")
         levels.items[i].price *= price_by
         levels.items[i].qty *= qty_by
@@ -438,6 +449,9 @@ cdef class Fanout(EventHandler):
 
     def __init__(self, handlers):
         self.handlers = list(handlers)
+        for handler in self.handlers:
+            if not isinstance(handler, EventHandler):
+                raise TypeError(f"expected handlers, found {handler!r}")
 
     cpdef on_trade(self, Trade event):
         cdef EventHandler handler

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -85,7 +85,7 @@ class Inspection:
         cls,
         path: str,
         *,
-        format: str = "auto",
+        format: Literal["auto", "native", "collector"] = "auto",
         exchange: str | None = None,
         progress: Callable[[RawSource], None] | None = None,
     ) -> Inspection:

@@ -33,6 +33,7 @@ cdef class Instruments:
         dict _by_raw                 # (exchange, raw_symbol) -> Instrument
         dict _by_symbol              # (exchange, symbol) -> Instrument
         public bint infer            # make an instrument for a symbol that no metadata names
+        set _inferred                # exchanges for which that is done even so
         readonly int max_size
 
     # None where the exchange has no such raw symbol and `infer` is off.

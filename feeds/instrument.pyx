@@ -13,8 +13,13 @@ MAX_DECIMALS = 18       # 10**18 is the largest power of ten in an int64
 
 def _decimals_of(value):
     """Return how many decimals the text or Decimal `value` needs: '0.10' -> 1, '5' -> 0."""
-    exponent = Decimal(value).normalize().as_tuple().exponent
-    return max(0, -exponent)
+    _, digits, exponent = Decimal(value).as_tuple()
+    if not isinstance(exponent, int):
+        raise ValueError(f"expected a finite number, found {value!r}")
+    while exponent < 0 and digits[-1] == 0 and len(digits) > 1:
+        digits = digits[:-1]
+        exponent += 1
+    return max(0, -exponent) if any(digits) else 0
 
 
 cdef class Instrument:
@@ -85,6 +90,7 @@ cdef class Instruments:
         self._by_raw = {}
         self._by_symbol = {}
         self.infer = infer
+        self._inferred = set()
         self.max_size = max_size
 
     def add(self, str exchange, str raw_symbol, **known):
@@ -116,9 +122,13 @@ cdef class Instruments:
 
     cpdef Instrument find(self, str exchange, str raw_symbol):
         cdef Instrument instrument = self._by_raw.get((exchange, raw_symbol))
-        if instrument is None and self.infer and len(self._all) < self.max_size:
+        if instrument is None and (self.infer or exchange in self._inferred) and len(self._all) < self.max_size:
             instrument = self.add(exchange, raw_symbol)
         return instrument
+
+    def infer_exchange(self, str exchange not None):
+        """Make instruments for unknown symbols of this exchange: its metadata is not there."""
+        self._inferred.add(exchange)
 
     def resolve(self, str exchange, str name):
         """Return the instrument that a person calls `name`, our symbol or the exchange's; UnknownSymbol with near matches."""

@@ -21,6 +21,7 @@ cdef enum ScanStatus:
     SCAN_GROW = 3            # a number with more decimals than given: `Decimals.needed_*` says how many
     SCAN_NO_MEMORY = 4
     SCAN_TOO_MANY = 5        # more levels than MAX_LEVELS in one array
+    SCAN_NEGATIVE = 6        # a quantity below 0
 
 
 # In: the decimals of mantissas to produce. Out: the decimals that the text needs, at least those given.
@@ -38,14 +39,18 @@ cdef const char* skip_space(const char* p, const char* end) noexcept nogil
 # Every scan_* reads from p[0], stays below `end`, and on SCAN_OK and SCAN_GROW leaves p[0] behind what it read.
 # A number: -12.340e-5. On SCAN_GROW, needed[0] is raised to the decimals that it needs.
 cdef int scan_number(const char** p, const char* end, int decimals, int64_t* mantissa, int* needed) noexcept nogil
-# The same, quoted or bare.
+# The same, quoted, or bare as JSON has it (no leading zeros).
 cdef int scan_number_value(const char** p, const char* end, int decimals, int64_t* mantissa, int* needed) noexcept nogil
 # An int64 without fraction or exponent.
 cdef int scan_integer(const char** p, const char* end, int64_t* value) noexcept nogil
 # [[price, qty, ...], ...]: what follows price and qty inside a level is skipped. Replaces the content of `out`.
 cdef int scan_levels(const char** p, const char* end, LevelVector* out, Decimals* decimals) noexcept nogil
-# Any JSON value. Checks nesting up to a limit and strings, not the grammar of numbers.
+# Any JSON value, nested at most 64 deep. Strict, and stricter than JSON where that is rare: SCAN_BAD for strings with escapes.
 cdef int skip_value(const char** p, const char* end) noexcept nogil
+
+# The double nearest to mantissa / 10**decimals, and the number itself as a Decimal, whatever the decimal context.
+cdef double mantissa_float(int64_t mantissa, int decimals) except? -1
+cdef object mantissa_decimal(int64_t mantissa, int decimals)
 
 cdef int levels_push(LevelVector* levels, int64_t price, int64_t qty) noexcept nogil
 cdef int levels_copy(LevelVector* target, const LevelVector* source) noexcept nogil

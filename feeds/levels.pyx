@@ -2,12 +2,18 @@
 """Price levels and decimal numbers from JSON text, exactly: every digit that fits int64 is kept."""
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
+
+from decimal import Decimal
+
+__all__ = ["parse_levels", "parse_number"]
 
 DEFAULT_MAX_LEVELS = 1_000_000
 
 cdef Py_ssize_t MAX_LEVELS = DEFAULT_MAX_LEVELS      # of one array in one message
-cdef int MAX_NESTING = 64
+cdef enum:
+    MAX_NESTING = 64                     # the bits of `objects` in skip_value
+
 cdef int64_t[19] POW10
 cdef int _d
 POW10[0] = 1
@@ -32,6 +38,7 @@ cdef inline int scan_number(const char** at, const char* end, int decimals, int6
         const char* start
         uint64_t value = 0
         int fraction = 0
+        int more = 0
         int status = SCAN_OK
         bint negative = False
     if p < end and p[0] == c'-':
@@ -57,12 +64,14 @@ cdef inline int scan_number(const char** at, const char* end, int decimals, int6
             start = p
             while p < end and is_digit(p[0]):
                 if p[0] != c'0':
-                    status = SCAN_GROW
-                    if decimals + <int> (p - start) + 1 > needed[0]:
-                        needed[0] = decimals + <int> (p - start) + 1
+                    more = <int> (p - start) + 1
                 p += 1
     if p < end and (p[0] == c'e' or p[0] == c'E'):
         return _scan_wide_number(at, end, decimals, mantissa, needed)
+    if more:
+        status = SCAN_GROW
+        if decimals + more > needed[0]:
+            needed[0] = decimals + more
     value *= POW10[decimals - fraction]
     mantissa[0] = -<int64_t> value if negative else <int64_t> value
     at[0] = p
@@ -152,6 +161,7 @@ cdef int _scan_wide_number(const char** at, const char* end, int decimals, int64
 cdef inline int scan_number_value(const char** at, const char* end, int decimals, int64_t* mantissa,
                                   int* needed) noexcept nogil:
     cdef int status
+    cdef const char* digits
     if at[0] < end and at[0][0] == c'"':
         at[0] += 1
         status = scan_number(at, end, decimals, mantissa, needed)
@@ -161,6 +171,9 @@ cdef inline int scan_number_value(const char** at, const char* end, int decimals
             return SCAN_BAD
         at[0] += 1
         return status
+    digits = at[0] + 1 if at[0] < end and at[0][0] == c'-' else at[0]
+    if end - digits >= 2 and digits[0] == c'0' and is_digit(digits[1]):      # not JSON, where text may be anything
+        return SCAN_BAD
     return scan_number(at, end, decimals, mantissa, needed)
 
 
@@ -180,6 +193,8 @@ cdef inline int scan_integer(const char** at, const char* end, int64_t* value) n
         result = result * 10 + (p[0] - c'0')
         p += 1
     if p == start or (p < end and (p[0] == c'.' or p[0] == c'e' or p[0] == c'E')):
+        return SCAN_BAD
+    if start[0] == c'0' and p - start > 1:
         return SCAN_BAD
     value[0] = -result if negative else result
     at[0] = p
@@ -218,6 +233,8 @@ cdef int scan_levels(const char** at, const char* end, LevelVector* out, Decimal
             worst = SCAN_GROW
         elif status != SCAN_OK:
             return status
+        if qty < 0:
+            return SCAN_NEGATIVE
         p = skip_space(p, end)
         while p < end and p[0] == c',':              # order counts and the like
             p = skip_space(p + 1, end)
@@ -241,49 +258,117 @@ cdef int scan_levels(const char** at, const char* end, LevelVector* out, Decimal
 
 
 cdef inline const char* _after_string(const char* p, const char* end) noexcept nogil:
-    """`p` is behind the opening quote; returns what is behind the closing one, NULL where there is none."""
+    """`p` is behind the opening quote; returns what is behind the closing one.
+
+    NULL where there is none, and for strings with escapes, which the scanner leaves to others.
+    """
     while p < end:
         if p[0] == c'"':
             return p + 1
-        p += 2 if p[0] == c'\\' else 1
+        if p[0] == c'\\' or <unsigned char> p[0] < 0x20:
+            return NULL
+        p += 1
     return NULL
+
+
+cdef inline const char* _after_key(const char* p, const char* end) noexcept nogil:
+    """Returns the start of the value behind `"key" :`, NULL where there is no such thing."""
+    if p == end or p[0] != c'"':
+        return NULL
+    p = _after_string(p + 1, end)
+    if p == NULL:
+        return NULL
+    p = skip_space(p, end)
+    if p == end or p[0] != c':':
+        return NULL
+    return skip_space(p + 1, end)
+
+
+cdef const char* _after_number(const char* p, const char* end) noexcept nogil:
+    if p < end and p[0] == c'-':
+        p += 1
+    if p == end or not is_digit(p[0]) or (p[0] == c'0' and p + 1 < end and is_digit(p[1])):
+        return NULL
+    while p < end and is_digit(p[0]):
+        p += 1
+    if p < end and p[0] == c'.':
+        p += 1
+        if p == end or not is_digit(p[0]):
+            return NULL
+        while p < end and is_digit(p[0]):
+            p += 1
+    if p < end and (p[0] == c'e' or p[0] == c'E'):
+        p += 1
+        if p < end and (p[0] == c'-' or p[0] == c'+'):
+            p += 1
+        if p == end or not is_digit(p[0]):
+            return NULL
+        while p < end and is_digit(p[0]):
+            p += 1
+    return p
+
+
+cdef inline const char* _after_word(const char* p, const char* end, const char* word, Py_ssize_t size) noexcept nogil:
+    return p + size if end - p >= size and memcmp(p, word, size) == 0 else NULL
 
 
 cdef int skip_value(const char** at, const char* end) noexcept nogil:
     cdef:
         const char* p = at[0]
+        uint64_t objects = 0             # bit 0: the innermost open container is an object; bit 1: the one around it ...
         int depth = 0
-    while p < end:
-        if p[0] == c'"':
-            p = _after_string(p + 1, end)
-            if p == NULL:
-                return SCAN_BAD
-        elif p[0] == c'{' or p[0] == c'[':
-            depth += 1
-            if depth > MAX_NESTING:
-                return SCAN_BAD
-            p += 1
-            continue
-        elif p[0] == c'}' or p[0] == c']':
-            depth -= 1
-            p += 1
-        elif p[0] == c',' or p[0] == c':' or p[0] == c' ' or p[0] == c'\n' or p[0] == c'\t' or p[0] == c'\r':
-            if depth == 0:
-                return SCAN_BAD
-            p += 1
-            continue
-        else:
-            while p < end and (is_digit(p[0]) or p[0] == c'-' or p[0] == c'+' or p[0] == c'.' or
-                               <unsigned char> ((p[0] | 0x20) - c'a') < 26):
-                p += 1
-            if p == at[0]:
-                return SCAN_BAD
-        if depth < 0:
+        char first
+    while True:
+        if p == end:
             return SCAN_BAD
-        if depth == 0:
-            at[0] = p
-            return SCAN_OK
-    return SCAN_BAD
+        first = p[0]
+        if first == c'"':
+            p = _after_string(p + 1, end)
+        elif first == c'-' or is_digit(first):
+            p = _after_number(p, end)
+        elif first == c't':
+            p = _after_word(p, end, b"true", 4)
+        elif first == c'f':
+            p = _after_word(p, end, b"false", 5)
+        elif first == c'n':
+            p = _after_word(p, end, b"null", 4)
+        elif first == c'{' or first == c'[':
+            p = skip_space(p + 1, end)
+            if p < end and p[0] == (c'}' if first == c'{' else c']'):
+                p += 1
+            else:
+                if depth == MAX_NESTING:
+                    return SCAN_BAD
+                depth += 1
+                objects = objects << 1 | (first == c'{')
+                if first == c'{':
+                    p = _after_key(p, end)
+                    if p == NULL:
+                        return SCAN_BAD
+                continue
+        else:
+            return SCAN_BAD
+        if p == NULL:
+            return SCAN_BAD
+        while True:                                      # a value has ended: so may what it stands in
+            if depth == 0:
+                at[0] = p
+                return SCAN_OK
+            p = skip_space(p, end)
+            if p == end:
+                return SCAN_BAD
+            if p[0] == c',':
+                p = skip_space(p + 1, end)
+                if objects & 1:
+                    p = _after_key(p, end)
+                    if p == NULL:
+                        return SCAN_BAD
+                break
+            if p[0] != (c'}' if objects & 1 else c']'):
+                return SCAN_BAD
+            p += 1
+            depth -= 1
+            objects >>= 1
 
 
 cdef int _grow(LevelVector* levels, Py_ssize_t at_least) noexcept nogil:
@@ -331,11 +416,22 @@ cdef void levels_free(LevelVector* levels) noexcept nogil:
     levels.size = levels.capacity = 0
 
 
+cdef double mantissa_float(int64_t mantissa, int decimals) except? -1:
+    if -(1 << 53) <= mantissa <= 1 << 53:
+        return mantissa / <double> POW10[decimals]       # both are exact: so the quotient is rounded once
+    return float(f"{mantissa}e-{decimals}")
+
+
+cdef object mantissa_decimal(int64_t mantissa, int decimals):
+    return Decimal(f"{mantissa}E-{decimals}")            # by text: arithmetic would round to the caller's context
+
+
 _STATUS_NAMES = {
     SCAN_BAD: "not a JSON number or level array",
     SCAN_OVERFLOW: "a number beyond int64 at these decimals",
     SCAN_NO_MEMORY: "out of memory",
     SCAN_TOO_MANY: "too many levels",
+    SCAN_NEGATIVE: "a negative quantity",
 }
 
 
@@ -379,6 +475,9 @@ def parse_levels(bytes text, int price_decimals, int qty_decimals):
     levels.size = levels.capacity = 0
     decimals.price = decimals.needed_price = price_decimals
     decimals.qty = decimals.needed_qty = qty_decimals
+    for given in (price_decimals, qty_decimals):
+        if not 0 <= given <= 18:
+            raise ValueError(f"expected 0 to 18 decimals, found {given}")
     try:
         status = scan_levels(&p, end, &levels, &decimals)
         if status == SCAN_OK or status == SCAN_GROW:

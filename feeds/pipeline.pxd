@@ -18,9 +18,12 @@ cdef class Pipeline:
         readonly uint64_t batches
         readonly dict problems           # kind -> Problem
         object _new_decoder
+        bint _busy                       # a callback has not returned yet
+        bint _disconnected               # replies that were asked for before are of no use
 
-    # `data` may point into a receive buffer; nothing keeps it.
+    # `data` may point into a receive buffer; nothing keeps it. Not to be called from a handler of this pipeline.
     cdef int on_view(self, const char* data, Py_ssize_t size, int64_t ts_recv, bint last_in_batch) except -1
     cpdef on_message(self, bytes payload, int64_t ts_recv, bint last_in_batch)
     cpdef on_reply(self, str tag, bytes payload, int64_t ts_recv)
     cpdef on_tick(self, int64_t ts_recv)
+    cdef int _enter(self) except -1

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3, nonecheck=True, boundscheck=False, wraparound=False
 """Replay: a recording through the same pipeline as live."""
 from libc.stdint cimport INT64_MAX, int64_t
 
@@ -20,10 +20,19 @@ from feeds.recording.message cimport (
 
 import msgspec
 
+from feeds.errors import excerpt
 from feeds.exchange import exchange
 from feeds.recording.errors import RecordingError
 
 __all__ = ["Replay", "ReplayWindow"]
+
+
+class _Status(msgspec.Struct):
+    """What the live feed decided, as it recorded it."""
+
+    status: str
+    reason: str = ""
+    tag: str = ""
 
 
 cdef class Replay:
@@ -76,10 +85,12 @@ cdef class Replay:
             pipeline = self._pipeline(source.source)
             self.messages += 1
             pipeline.on_view(source.payload, source.size, source.ts_recv, source.flags & LAST_IN_BATCH != 0)
+            if pipeline.decoder._requests:           # nobody fulfils them: the replies were recorded
+                pipeline.decoder._requests.clear()
         elif kind == KIND_SOURCE:
             self._add_pipeline(source.source, source.sources.get(source.source))
         elif kind == KIND_NOTE:
-            self.notes[source.tag.decode()] = msgspec.json.decode(source.payload[:source.size])
+            self.notes[source.tag.decode("utf-8", "replace")] = self._json(source.payload[:source.size], "a note")
         else:
             self._dispatch_rare(kind)
         return 0
@@ -89,9 +100,9 @@ cdef class Replay:
         if kind == KIND_REPLY:
             self._pipeline(message.source).on_reply(message.tag, message.payload, message.ts_recv)
         elif kind == KIND_CONNECTED:
-            self._pipeline(message.source).on_connected(message.payload.decode(), message.ts_recv)
+            self._pipeline(message.source).on_connected(message.payload.decode("utf-8", "replace"), message.ts_recv)
         elif kind == KIND_DISCONNECTED:
-            self._pipeline(message.source).on_disconnected(message.payload.decode(), message.ts_recv)
+            self._pipeline(message.source).on_disconnected(message.payload.decode("utf-8", "replace"), message.ts_recv)
         elif kind == KIND_STATUS:
             self._replay_status(message)
         elif kind == KIND_TICK:
@@ -99,20 +110,31 @@ cdef class Replay:
         # Messages that we sent, requests, and kinds of a newer writer need no replaying.
 
     def _replay_status(self, message):
-        decision = msgspec.json.decode(message.payload)
+        decision = self._json(message.payload, "a status", _Status)
         pipeline = self._pipeline(message.source)
-        if decision["status"] == "fetch_failed":
-            pipeline.on_fetch_failed(decision["tag"], message.ts_recv, decision["reason"])
+        if decision.status == "fetch_failed":
+            pipeline.on_fetch_failed(decision.tag, message.ts_recv, decision.reason)
         else:
-            pipeline.on_status(decision["status"], decision["reason"], message.ts_recv)
+            pipeline.on_status(decision.status, decision.reason, message.ts_recv)
+
+    def _json(self, bytes payload, what, type=object):
+        try:
+            return msgspec.json.decode(payload, type=type)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RecordingError(f"{self.source.path}: expected {what} as JSON, found {excerpt(payload)}: {error}") from None
 
     def _add_pipeline(self, int number, declared):
         if not isinstance(declared, dict) or not isinstance(declared.get("exchange"), str):
             raise RecordingError(f"{self.source.path}: expected source {number} to declare its exchange, found {declared!r}")
         described = declared.get("instruments")
-        self.instruments.infer = described is None
-        for description in described or ():
-            self.instruments.add_described(description)
+        if described is None:
+            self.instruments.infer_exchange(declared["exchange"])
+        try:
+            for description in described or ():
+                self.instruments.add_described(description)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise RecordingError(f"{self.source.path}: expected source {number} to describe instruments, found "
+                                 f"{type(error).__name__}: {error}") from error
         handler = self.handler if self._wrap is None else self._wrap(self.handler)
         self._pipelines[number] = Pipeline(exchange(declared["exchange"]), self.instruments, handler, source=number,
                                            reference=self.reference)

@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from feeds.book import OrderBook
 from feeds.checks import CheckResult, QuoteCheck
@@ -212,7 +212,7 @@ def replay(
     end: int | None = None,
     check: bool = False,
     reference: bool = False,
-    format: str = "auto",
+    format: Literal["auto", "native", "collector"] = "auto",
     exchange: str | None = None,
     progress: Callable[[RawSource], None] | None = None,
 ) -> Report:

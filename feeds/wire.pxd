@@ -26,6 +26,7 @@ cdef enum Role:
     ASK_QTY
     BIDS
     ASKS
+    UNUSED               # the event has no place for it, but the struct promises its type
     ROLE_COUNT
 
 
@@ -42,12 +43,12 @@ cdef enum FieldType:
     FIELD_PRICE
     FIELD_QTY
     FIELD_LEVELS
+    FIELD_ANY
 
 
 # What was read. The caller points bids and asks to the vectors to fill and sets the decimals.
 cdef struct Values:
-    int64_t of[17]       # by role
-    uint32_t present     # bit per role
+    int64_t of[18]       # by role
     Decimals decimals
     LevelVector* bids
     LevelVector* asks
@@ -58,6 +59,8 @@ cdef struct Field:
     Py_ssize_t key_size
     Role role
     FieldType type
+    bint quoted              # a number that must stand in quotes; else it may
+    int64_t default          # where it may be missing
 
 
 cdef class Wire:
@@ -69,11 +72,12 @@ cdef class Wire:
         readonly str name
         Field fields[16]
         int field_count
-        uint32_t required            # bit per role
+        uint32_t required            # bit per field
+        uint32_t optional            # those whose default is worth writing down
         bytes only_text
         const char* only_data
         Py_ssize_t only_size
-        list _attributes             # by field: attribute name of the struct
+        list _attributes             # by field: attribute name of the struct, in its order
         object _decode
 
     # SCAN_OK or SCAN_GROW with at[0] behind the object; anything else means that the reference is to be asked.
@@ -82,4 +86,5 @@ cdef class Wire:
     cdef int read(self, object data, Values* out) except -1
 
     cdef int _scan_field(self, Field* field, const char** at, const char* end, Values* out) noexcept nogil
-    cdef int _read_text(self, Field* field, object value, Values* out) except -1
+    cdef int _scan_number(self, Field* field, bint without_quotes, const char** at, const char* end, Values* out) noexcept nogil
+    cdef int _read_text(self, Field* field, bint required, object value, Values* out) except -1

@@ -7,21 +7,22 @@ from libc.string cimport memcmp, memcpy
 from feeds.levels cimport (
     SCAN_BAD,
     SCAN_GROW,
+    SCAN_NEGATIVE,
     SCAN_NO_MEMORY,
     SCAN_OK,
     SCAN_OVERFLOW,
     SCAN_TOO_MANY,
     scan_integer,
     scan_levels,
+    scan_number,
     scan_number_value,
     skip_space,
     skip_value,
 )
 
 import msgspec
-import orjson
 
-from feeds.errors import DecodeError
+from feeds.errors import DecodeError, keys_text
 from feeds.events import BookDelta, Quote, Trade
 
 __all__ = ["Wire"]
@@ -45,21 +46,30 @@ _ROLES = {
     "asks": (ASKS, FIELD_LEVELS),
 }
 _KINDS = {Trade: TRADE, Quote: QUOTE, BookDelta: BOOK_DELTA}
+# What a struct may declare a field as, and how one is checked that has no role: both engines must refuse the same.
+_TYPES = {
+    FIELD_INTEGER: (int,), FIELD_BOOL: (bool,), FIELD_TEXT: (str,), FIELD_PRICE: (str, msgspec.Raw),
+    FIELD_QTY: (str, msgspec.Raw), FIELD_LEVELS: (msgspec.Raw,), FIELD_ANY: (msgspec.Raw,),
+}
+_UNUSED_TYPES = {int: FIELD_INTEGER, bool: FIELD_BOOL, str: FIELD_TEXT}
+
+cdef enum:
+    MAX_FIELDS = 16
+    MAX_KEY_SIZE = 24
 
 
 cdef class Wire:
     """How a wire message becomes an event.
 
     `struct` is the message as a msgspec Struct with the exchange's field names: numbers as `str` (quoted) or `msgspec.Raw`
-    (bare), level arrays as `msgspec.Raw`, ids and times as `int`. The keywords say which field fills which part of the
-    event; a field that no keyword names is checked by msgspec and otherwise unused. `only=("X", "MARKET")` drops messages
-    whose field has another text. Fields without a default are required.
+    (bare or quoted), level arrays as `msgspec.Raw`, ids and times as `int`. The keywords say which field fills which part of
+    the event; a field that no keyword names must have its type and is otherwise unused. `only=("X", "MARKET")` drops
+    messages whose field has another text. Fields without a default are required.
 
         Wire(_Trade, Trade, trade_id="t", price="p", qty="q", buyer_is_maker="m", ts_event="T")
     """
 
-    def __init__(self, struct, event, *, bint is_snapshot=False, int depth=0, only=None,
-                 **roles):
+    def __init__(self, struct, event, *, bint is_snapshot=False, int depth=0, only=None, **roles):
         if event not in _KINDS:
             raise TypeError(f"expected Trade, Quote or BookDelta, found {event!r}")
         self.struct = struct
@@ -69,33 +79,49 @@ cdef class Wire:
         self.name = struct.__name__.lstrip("_")
         self._attributes = []
         self._decode = msgspec.json.Decoder(struct).decode
-        by_name = {field.name: field for field in msgspec.structs.fields(struct)}
+        words = {}                                   # field -> (role, its type)
         for word, name in roles.items():
             if word not in _ROLES:
                 raise TypeError(f"{self.name}: expected one of {sorted(_ROLES)}, found {word!r}")
-            self._add(by_name, name, *_ROLES[word])
+            words[name] = _ROLES[word]
+        self.only_text = b""
         if only is not None:
             name, text = only
             self.only_text = text.encode()
-            self.only_data = self.only_text
-            self.only_size = len(self.only_text)
-            self._add(by_name, name, ONLY, FIELD_TEXT)
+            words[name] = (ONLY, FIELD_TEXT)
+        self.only_data = self.only_text
+        self.only_size = len(self.only_text)
+        for info in msgspec.structs.fields(struct):  # in the struct's order, which is that of the message
+            self._add(info, *words.pop(info.name, (UNUSED, _UNUSED_TYPES.get(info.type, FIELD_ANY))))
+        if words:
+            raise TypeError(f"{self.name}: expected fields among {self._attributes}, found {sorted(words)}")
 
-    def _add(self, by_name, name, int role, int field_type):
+    def _add(self, info, int role, int field_type):
         cdef Field* field = &self.fields[self.field_count]
-        if name not in by_name:
-            raise TypeError(f"{self.name}: expected a field among {sorted(by_name)}, found {name!r}")
-        key = by_name[name].encode_name.encode()
-        if self.field_count == 16 or len(key) > 24:
-            raise TypeError(f"{self.name}: expected at most 16 fields of at most 24 bytes, found {name!r} more")
+        key = info.encode_name.encode()
+        if self.field_count == MAX_FIELDS or len(key) > MAX_KEY_SIZE:
+            raise TypeError(f"{self.name}: expected at most {MAX_FIELDS} fields of at most {MAX_KEY_SIZE} bytes, found "
+                            f"{info.name!r} more")
+        if info.type not in _TYPES[field_type]:
+            raise TypeError(f"{self.name}: expected {info.name!r} to be one of {_TYPES[field_type]}, found {info.type!r}")
         field.key_size = len(key)
         memcpy(field.key, <const char*> key, len(key))
         field.role = <Role> role
         field.type = <FieldType> field_type
+        field.quoted = info.type is str
+        if info.required:
+            self.required |= <uint32_t> 1 << self.field_count
+        elif role != UNUSED and field_type != FIELD_LEVELS:
+            self.optional |= <uint32_t> 1 << self.field_count
+            if field_type == FIELD_TEXT:
+                field.default = info.default.encode() == self.only_text
+            elif field_type == FIELD_PRICE or field_type == FIELD_QTY:
+                if len(info.default):
+                    raise TypeError(f"{self.name}: expected {info.name!r} to be empty by default, found {info.default!r}")
+            else:
+                field.default = info.default
         self.field_count += 1
-        self._attributes.append(name)
-        if by_name[name].required:
-            self.required |= <uint32_t> 1 << role
+        self._attributes.append(info.name)
 
     cdef int scan(self, const char** at, const char* end, Values* out) noexcept nogil:
         cdef:
@@ -103,6 +129,8 @@ cdef class Wire:
             const char* key
             Py_ssize_t key_size
             Field* field
+            uint32_t present = 0         # bit per field
+            uint32_t bit
             int expected = 0             # messages keep their key order: try the field after the last one first
             int i
             int status
@@ -116,7 +144,7 @@ cdef class Wire:
             p += 1
             key = p
             while p < end and p[0] != c'"':
-                if p[0] == c'\\':
+                if p[0] == c'\\' or <unsigned char> p[0] < 0x20:
                     return SCAN_BAD
                 p += 1
             key_size = p - key
@@ -131,14 +159,17 @@ cdef class Wire:
                 if (self.fields[expected].key_size == key_size and self.fields[expected].key[0] == key[0]
                         and memcmp(self.fields[expected].key, key, key_size) == 0):
                     field = &self.fields[expected]
-                    expected += 1
                     break
                 expected += 1
             if field == NULL:
                 status = skip_value(&p, end)
             else:
+                bit = <uint32_t> 1 << expected
+                if present & bit:                        # twice: which one counts is the reference's to say
+                    return SCAN_BAD
+                present |= bit
+                expected += 1
                 status = self._scan_field(field, &p, end, out)
-                out.present |= <uint32_t> 1 << field.role
             if status == SCAN_GROW:
                 worst = SCAN_GROW
             elif status != SCAN_OK:
@@ -151,17 +182,25 @@ cdef class Wire:
                 continue
             if p[0] != c'}':
                 return SCAN_BAD
-            at[0] = p + 1
-            return worst if out.present & self.required == self.required else SCAN_BAD
+            break
+        at[0] = p + 1
+        if self.required & ~present:
+            return SCAN_BAD
+        if self.optional & ~present:
+            for i in range(self.field_count):
+                if (self.optional & ~present) >> i & 1:
+                    out.of[<int> self.fields[i].role] = self.fields[i].default
+        return worst
 
     cdef inline int _scan_field(self, Field* field, const char** at, const char* end, Values* out) noexcept nogil:
         cdef const char* p
+        cdef int status
         if field.type == FIELD_INTEGER:
             return scan_integer(at, end, &out.of[<int> field.role])
-        if field.type == FIELD_PRICE:
-            return scan_number_value(at, end, out.decimals.price, &out.of[<int> field.role], &out.decimals.needed_price)
-        if field.type == FIELD_QTY:
-            return scan_number_value(at, end, out.decimals.qty, &out.of[<int> field.role], &out.decimals.needed_qty)
+        if field.type == FIELD_PRICE or field.type == FIELD_QTY:
+            if field.quoted and (at[0] == end or at[0][0] != c'"'):
+                return SCAN_BAD
+            return self._scan_number(field, False, at, end, out)
         if field.type == FIELD_LEVELS:
             return scan_levels(at, end, out.bids if field.role == BIDS else out.asks, &out.decimals)
         p = at[0]
@@ -175,20 +214,32 @@ cdef class Wire:
                 at[0] = p + 5
                 return SCAN_OK
             return SCAN_BAD
+        if field.type == FIELD_ANY:
+            return skip_value(at, end)
         # FIELD_TEXT: only compared
         if p == end or p[0] != c'"':
             return SCAN_BAD
         out.of[<int> field.role] = (end - p >= self.only_size + 2 and p[self.only_size + 1] == c'"'
                                     and memcmp(p + 1, self.only_data, self.only_size) == 0)
-        p += 1
-        while p < end and p[0] != c'"':
-            if p[0] == c'\\':
-                return SCAN_BAD
-            p += 1
-        if p == end:
+        p = _after_text(p + 1, end)
+        if p == NULL:
             return SCAN_BAD
-        at[0] = p + 1
+        at[0] = p
         return SCAN_OK
+
+    cdef inline int _scan_number(self, Field* field, bint without_quotes, const char** at, const char* end,
+                                 Values* out) noexcept nogil:
+        """`without_quotes`: of text from which they have been taken off."""
+        cdef bint is_price = field.type == FIELD_PRICE
+        cdef int decimals = out.decimals.price if is_price else out.decimals.qty
+        cdef int* needed = &out.decimals.needed_price if is_price else &out.decimals.needed_qty
+        cdef int64_t* mantissa = &out.of[<int> field.role]
+        cdef int status
+        if without_quotes:
+            status = scan_number(at, end, decimals, mantissa, needed)
+        else:
+            status = scan_number_value(at, end, decimals, mantissa, needed)
+        return SCAN_NEGATIVE if status == SCAN_OK and mantissa[0] < 0 and not is_price else status
 
     cdef int read(self, object data, Values* out) except -1:
         cdef int i
@@ -199,11 +250,13 @@ cdef class Wire:
             message = self._decode(data)
         except msgspec.ValidationError as error:
             raise self._invalid(bytes(data), str(error)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DecodeError(f"{self.name}: expected JSON, found: {error}", kind="not_json",
                               payload=bytes(data)) from None
         for i in range(self.field_count):
             field = &self.fields[i]
+            if field.role == UNUSED:
+                continue
             value = getattr(message, self._attributes[i])
             if field.type == FIELD_TEXT:
                 out.of[<int> field.role] = value == self.only_text.decode()
@@ -212,15 +265,14 @@ cdef class Wire:
                     raise self._bad_value(i, SCAN_OVERFLOW, bytes(data))
                 out.of[<int> field.role] = value
             else:
-                status = self._read_text(field, value, out)
+                status = self._read_text(field, self.required >> i & 1, value, out)
                 if status == SCAN_GROW:
                     worst = SCAN_GROW
                 elif status != SCAN_OK:
                     raise self._bad_value(i, status, bytes(data))
-            out.present |= <uint32_t> 1 << field.role
         return worst
 
-    cdef int _read_text(self, Field* field, object value, Values* out) except -1:
+    cdef int _read_text(self, Field* field, bint required, object value, Values* out) except -1:
         """Read a number or an array of levels by the same scanners, from the text that msgspec has cut out."""
         cdef Py_buffer view
         cdef const char* p
@@ -230,9 +282,12 @@ cdef class Wire:
         try:
             p = <const char*> view.buf
             end = p + view.len
-            if view.len == 0 and field.type == FIELD_LEVELS:         # an optional array that was not sent
+            if view.len == 0 and not required:       # it was not sent
                 return SCAN_OK
-            status = self._scan_field(field, &p, end, out)
+            if field.type == FIELD_LEVELS:
+                status = scan_levels(&p, end, out.bids if field.role == BIDS else out.asks, &out.decimals)
+            else:
+                status = self._scan_number(field, field.quoted, &p, end, out)
             if (status == SCAN_OK or status == SCAN_GROW) and skip_space(p, end) != end:
                 return SCAN_BAD
             return status
@@ -245,7 +300,7 @@ cdef class Wire:
         }.get(self.fields[i].type, "an int64")
         found = {
             SCAN_BAD: "something else", SCAN_OVERFLOW: "one beyond int64", SCAN_NO_MEMORY: "too many (out of memory)",
-            SCAN_TOO_MANY: "too many levels",
+            SCAN_TOO_MANY: "too many levels", SCAN_NEGATIVE: "a negative quantity",
         }[status]
         return DecodeError(f"{self.name}: expected {expected} in '{self._attributes[i]}', found {found}",
                            kind="bad_value", payload=payload)
@@ -253,8 +308,40 @@ cdef class Wire:
     def _invalid(self, bytes payload, text):
         """Turn msgspec's refusal into ours: with the keys that were there when one is missing."""
         if "missing required field" in text:
-            found = orjson.loads(payload)
             name = text.split("`")[1]
-            return DecodeError(f"{self.name}: expected '{name}', found {sorted(found)}", kind="missing_field",
+            return DecodeError(f"{self.name}: expected '{name}', found {keys_text(payload)}", kind="missing_field",
                                payload=payload)
         return DecodeError(f"{self.name}: {text}", kind="wrong_type", payload=payload)
+
+
+cdef const char* _after_text(const char* p, const char* end) noexcept nogil:
+    """`p` is behind the opening quote of a text; returns what is behind the closing one, NULL where it is not plain UTF-8."""
+    cdef unsigned char c
+    while p < end:
+        c = p[0]
+        if c == c'"':
+            return p + 1
+        if c < 0x20 or c == c'\\':
+            return NULL
+        p = p + 1 if c < 0x80 else _after_wide_character(p, end)
+        if p == NULL:
+            return NULL
+    return NULL
+
+
+cdef const char* _after_wide_character(const char* p, const char* end) noexcept nogil:
+    """UTF-8 of two to four bytes, as RFC 3629 section 4 has it: nothing overlong, no surrogates, nothing above U+10FFFF."""
+    cdef unsigned char first = p[0]
+    cdef unsigned char second
+    cdef int size = 2 if first < 0xE0 else 3 if first < 0xF0 else 4
+    cdef int i
+    if first < 0xC2 or first > 0xF4 or end - p < size:
+        return NULL
+    second = p[1]
+    if ((first == 0xE0 and second < 0xA0) or (first == 0xED and second > 0x9F) or (first == 0xF0 and second < 0x90)
+            or (first == 0xF4 and second > 0x8F)):
+        return NULL
+    for i in range(1, size):
+        if (<unsigned char> p[i]) >> 6 != 2:
+            return NULL
+    return p + size

@@ -2,6 +2,6 @@
 
 from strategies.errors import StrategyError
 from strategies.runner import run_live, run_replay
-from strategies.strategy import Strategy
+from strategies.strategy import Strategy, StrategyHost
 
-__all__ = ["Strategy", "StrategyError", "run_live", "run_replay"]
+__all__ = ["Strategy", "StrategyError", "StrategyHost", "run_live", "run_replay"]

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, nonecheck=True
 """The strategy of `imbalance.py` as a C-level class: overrides by C call, reads the book without making an object."""
 from feeds.book cimport ASK, BID, OrderBook
 from feeds.events cimport BUY, BookStatus, BookUpdate, Trade

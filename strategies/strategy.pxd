@@ -14,7 +14,8 @@ cdef class Strategy(EventHandler):
         readonly dict books              # Instrument -> OrderBook, every book of the session
         list _timers                     # heap of (due, number, name, period)
         int64_t _next_timer              # INT64_MAX when there is none
-        int _timer_number
+        int64_t _timer_number
+        str _firing                      # the timer whose `on_timer` runs
 
     cpdef on_start(self)
     cpdef on_stop(self)

@@ -1,14 +1,17 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3, boundscheck=False, wraparound=False, nonecheck=True
 """`Strategy`, the class that users subclass, and the host that runs one."""
 from libc.stdint cimport INT64_MAX, int64_t
 
 from feeds.events cimport BookDelta, BookStatus, BookUpdate, FeedStatus, Quote, Trade
 
 import heapq
+import operator
 
 from strategies.errors import StrategyError
 
 __all__ = ["Strategy", "StrategyHost"]
+
+cdef int64_t NOT_STARTED = -1        # due time of a periodic timer while the strategy has no clock
 
 
 cdef class Strategy(EventHandler):
@@ -41,14 +44,23 @@ cdef class Strategy(EventHandler):
     def set_timer(self, str name not None, *, at=None, every=None):
         """Have `on_timer(name)` called once `at` a time (ns since the epoch), or each `every` ns from now on.
 
-        Setting a name again adds another timer; `cancel_timer` removes all of a name.
+        Setting a name again adds another timer; `cancel_timer` removes all of a name. A periodic timer that is set before
+        the first event counts from that event's batch; one whose time has passed more than once fires once.
         """
         if (at is None) == (every is None):
             raise ValueError("expected either `at` or `every`")
-        if every is not None and every <= 0:
-            raise ValueError(f"expected a period above 0 ns, found {every}")
+        cdef int64_t due
+        if every is None:
+            due = operator.index(at)
+        else:
+            due = operator.index(every)
+            if due <= 0:
+                raise ValueError(f"expected a period above 0 ns, found {every}")
+            due = min(self.now + every, INT64_MAX) if self.now else NOT_STARTED
+        if self._firing is not None and due <= self.now:
+            due = self.now + 1                       # not again in this batch: it would never end
         self._timer_number += 1                      # equal times fire in the order in which they were set
-        heapq.heappush(self._timers, (at if every is None else self.now + every, self._timer_number, name, every))
+        heapq.heappush(self._timers, (due, self._timer_number, name, every))
         self._next_timer = self._timers[0][0]
 
     def cancel_timer(self, str name not None):
@@ -62,13 +74,21 @@ cdef class Strategy(EventHandler):
         return StrategyHost(self)
 
     cdef int _fire_timers(self, int64_t now) except -1:
+        cdef int64_t due
         while self._next_timer <= now:
             due, _, name, every = heapq.heappop(self._timers)
-            if every is not None:                    # a late periodic timer fires once, not once per missed period
+            if every is not None:
                 self._timer_number += 1
-                heapq.heappush(self._timers, (max(due + every, now + 1), self._timer_number, name, every))
+                # In step with the first time, behind `now`: a late timer fires once, not once per missed period.
+                heapq.heappush(self._timers, (
+                    min(now + every if due == NOT_STARTED else due + ((now - due) // every + 1) * every, INT64_MAX),
+                    self._timer_number, name, every))
             self._next_timer = self._timers[0][0] if self._timers else INT64_MAX
+            if every is not None and due == NOT_STARTED:
+                continue
+            self._firing = name
             self.on_timer(name)
+        self._firing = None
         return 0
 
 
@@ -142,9 +162,14 @@ cdef class StrategyHost(EventHandler):
     cpdef on_batch_end(self, int64_t ts_recv):
         if ts_recv > self.strategy.now:
             self.strategy.now = ts_recv
-        try:
-            if self.strategy._next_timer <= ts_recv:
+        if self.strategy._next_timer <= ts_recv:
+            try:
                 self.strategy._fire_timers(ts_recv)
+            except Exception as error:
+                raise self._blame(f"on_timer({self.strategy._firing!r})", None, error) from error
+            finally:
+                self.strategy._firing = None
+        try:
             self.strategy.on_batch_end(ts_recv)
         except Exception as error:
-            raise self._blame("on_timer or on_batch_end", None, error) from error
+            raise self._blame("on_batch_end", None, error) from error

@@ -14,7 +14,7 @@ import orjson
 from msgspec import Raw
 
 from feeds.decoder import Decoder, Fetch, Reconnect, Refused
-from feeds.errors import ConfigError, DecodeError
+from feeds.errors import ConfigError, DecodeError, excerpt, keys_text
 from feeds.events import BookDelta, EventHandler, FeedStatus, Quote, Trade
 from feeds.exchange import ConnectionPlan, Endpoints
 from feeds.instrument import Instrument, Instruments
@@ -187,7 +187,7 @@ class BinanceDecoder(Decoder):
             self.decode_as(self.wires["bookTicker"], self._instrument(message.s, payload), payload, ts_recv)
         else:
             expected = f"a stream, one of {sorted(self.wires_by_event)}, or an answer"
-            found = f"event '{message.e}'" if message.e else f"keys {sorted(orjson.loads(payload))}"
+            found = f"event '{message.e}'" if message.e else f"keys {keys_text(payload)}"
             raise self._error(f"expected {expected}, found {found}", "unknown_event", payload)
 
     def decode_reply(self, tag: str, payload: bytes, ts_recv: int) -> None:
@@ -201,7 +201,7 @@ class BinanceDecoder(Decoder):
             return BinanceDecoder._decode_message(payload)
         except msgspec.ValidationError as error:
             raise self._error(f"expected an object, found: {error}", "wrong_type", payload) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise self._error(f"expected JSON, found: {error}", "not_json", payload) from None
 
     def _decode_stream(self, message: _Message, payload: bytes, ts_recv: int) -> None:
@@ -226,7 +226,7 @@ class BinanceDecoder(Decoder):
 
     def _refuse(self, message: _Message, payload: bytes, ts_recv: int) -> None:
         error = message.error if isinstance(message.error, dict) else {"code": message.code, "msg": message.msg}
-        reason = f"request {message.id}: code {error.get('code')}: {error.get('msg')}"
+        reason = excerpt(f"request {message.id}: code {error.get('code')}: {error.get('msg')}".encode())
         self.request(Refused(reason))
         self.downstream.on_feed_status(FeedStatus(self.exchange, "refused", reason, ts_recv=ts_recv))
 
@@ -294,20 +294,27 @@ class Binance:
     def load_instruments(self, payload: bytes, instruments: Instruments) -> None:
         try:
             info = msgspec.json.decode(payload, type=ExchangeInfo)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DecodeError(f"{self.id} exchangeInfo: {error}", kind="wrong_type", payload=payload) from None
         for symbol in info.symbols:
-            price, lot = symbol.filter("PRICE_FILTER"), symbol.filter("LOT_SIZE")
-            kind, name = self.name(symbol)
-            instruments.add(
-                self.id,
-                symbol.symbol,
-                symbol=name,
-                kind=kind,
-                tick_size=_positive(price and price.tickSize),
-                lot_size=_positive(lot and lot.stepSize),
-                contract_size=symbol.contractSize,
-            )
+            try:
+                self._add(symbol, instruments)
+            except (ArithmeticError, ValueError) as error:
+                text = f"{self.id} exchangeInfo: expected sizes of {symbol.symbol} that can be used, found: {error}"
+                raise DecodeError(text, kind="bad_value", payload=payload) from None
+
+    def _add(self, symbol: Symbol, instruments: Instruments) -> None:
+        price, lot = symbol.filter("PRICE_FILTER"), symbol.filter("LOT_SIZE")
+        kind, name = self.name(symbol)
+        instruments.add(
+            self.id,
+            symbol.symbol,
+            symbol=name,
+            kind=kind,
+            tick_size=_positive(price.tickSize if price else None),
+            lot_size=_positive(lot.stepSize if lot else None),
+            contract_size=symbol.contractSize,
+        )
 
     def name(self, symbol: Symbol) -> tuple[str, str]:
         """Return (kind, our symbol) of an entry of `exchangeInfo`."""

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
+from typing import Any
 
 import msgspec
 
@@ -99,7 +100,7 @@ class LiveFeed:
         for subscription in self._subscriptions:
             self.instruments.add_described(catalogue.resolve(self.exchange.id, subscription.symbol).describe())
         self.lines = [self._line(plan) for plan in plans]
-        tasks = [asyncio.ensure_future(line.run()) for line in self.lines]
+        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(line.run()) for line in self.lines]
         tasks.append(asyncio.ensure_future(self._stopping.wait()))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 from types import TracebackType
 
 import aiohttp
@@ -83,7 +84,7 @@ class RestClient:
                     await asyncio.sleep(min(wait, self._config.max_wait))
         raise FetchError(f"{url}: {self._config.attempts} attempts failed, the last with {failure}")
 
-    async def _get_once(self, url: str) -> tuple[int, aiohttp.typedefs.LooseHeaders, bytes]:
+    async def _get_once(self, url: str) -> tuple[int, Mapping[str, str], bytes]:
         assert self._session is not None, "used outside its context"
         async with self._session.get(url, ssl=self._ssl, allow_redirects=False) as reply:
             body = await reply.content.read(self._config.max_body_size + 1)

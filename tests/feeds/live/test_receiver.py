@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from feeds.conflation import conflated
-from feeds.instrument import Instruments
-from feeds.pipeline import Pipeline
 
+from feeds.conflation import conflated
 from feeds.exchange import exchange
+from feeds.instrument import Instruments
 from feeds.live.receiver import Receiver
+from feeds.pipeline import Pipeline
 from feeds.recording import LAST_IN_BATCH, Kind, RawMessage, RecordingReader, RecordingWriter
 from picows import WSListener, WSMsgType, WSTransport, serialize_frame, ws_connect, ws_create_server
 

@@ -1,0 +1,48 @@
+"""Builds books from deltas and snapshots: joins them, detects gaps, asks for a new snapshot."""
+
+from collections.abc import Callable
+
+from feeds.book import OrderBook
+from feeds.decoder import Decoder
+from feeds.events import EventHandler, Stage
+from feeds.instrument import Instrument
+from feeds.sequencing import Sequence
+
+__all__ = ["BookBuilder"]
+
+DEFAULT_MAX_LEVELS: int
+DEFAULT_MAX_PENDING_LEVELS: int
+
+class BookBuilder(Stage):
+    """Keeps one `OrderBook` per instrument of one connection. Every event goes on downstream."""
+
+    decoder: Decoder | None
+    """Who is asked for snapshots; replaced on reconnect."""
+    def __init__(
+        self,
+        downstream: EventHandler,
+        *,
+        new_sequence: Callable[[], Sequence] = ...,
+        max_pending_levels: int = ...,
+        max_levels: int = ...,
+    ) -> None: ...
+    @property
+    def max_pending_levels(self) -> int: ...
+    @property
+    def max_levels(self) -> int: ...
+    @property
+    def applied(self) -> int:
+        """Deltas and snapshots that became part of a book."""
+    @property
+    def old(self) -> int:
+        """Deltas that a book already contained."""
+    @property
+    def gaps(self) -> int: ...
+    @property
+    def unfit(self) -> int:
+        """Times a book was given up because a level did not fit int64 at new decimals."""
+    @property
+    def books(self) -> list[OrderBook]: ...
+    def book(self, instrument: Instrument) -> OrderBook | None: ...
+    def on_snapshot_failed(self, instrument: Instrument) -> None:
+        """The snapshot that was asked for will not come: the next delta asks again."""

@@ -1,0 +1,222 @@
+"""Normalised events, and `EventHandler`, the one interface after decoding."""
+
+import enum
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import ClassVar
+
+from feeds.book import BookState, OrderBook
+from feeds.instrument import Instrument
+
+__all__ = [
+    "BookDelta",
+    "BookStatus",
+    "BookUpdate",
+    "Event",
+    "EventHandler",
+    "Fanout",
+    "FeedStatus",
+    "Quote",
+    "Side",
+    "Stage",
+    "Trade",
+]
+
+_Number = int | str | Decimal
+
+class Side(enum.IntEnum):
+    UNKNOWN = 0
+    BUY = 1
+    SELL = 2
+
+class Event:
+    """What every event has. Times are ns since the epoch, 0 = unknown. An event may be kept after the call."""
+
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    @property
+    def instrument(self) -> Instrument:
+        """Of whom it tells; None in a `FeedStatus`."""
+    @property
+    def ts_event(self) -> int:
+        """The exchange's time."""
+    @property
+    def ts_recv(self) -> int:
+        """Ours."""
+    @property
+    def price_decimals(self) -> int: ...
+    @property
+    def qty_decimals(self) -> int: ...
+    def dispatch(self, handler: EventHandler) -> None:
+        """Call the handler's method for this kind of event."""
+    def __eq__(self, other: object, /) -> bool: ...
+
+class Trade(Event):
+    """A trade. `side` is the aggressor's: BUY lifted the ask."""
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        *,
+        price: _Number,
+        qty: _Number,
+        side: int = ...,
+        id: int | str | None = None,
+        ts_event: int = 0,
+        ts_recv: int = 0,
+    ) -> None: ...
+    @property
+    def price(self) -> float:
+        """Price as the nearest float."""
+    @property
+    def qty(self) -> float: ...
+    @property
+    def price_decimal(self) -> Decimal:
+        """Price exactly."""
+    @property
+    def qty_decimal(self) -> Decimal: ...
+    @property
+    def side(self) -> Side: ...
+    @property
+    def id(self) -> str | None:
+        """The exchange's trade id as text."""
+
+class Quote(Event):
+    """The best bid and offer as the exchange sends them. A missing side is None."""
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        *,
+        bid_price: _Number = 0,
+        bid_qty: _Number = 0,
+        ask_price: _Number = 0,
+        ask_qty: _Number = 0,
+        sequence: int = 0,
+        ts_event: int = 0,
+        ts_recv: int = 0,
+    ) -> None: ...
+    @property
+    def bid_price(self) -> float | None: ...
+    @property
+    def bid_qty(self) -> float | None: ...
+    @property
+    def ask_price(self) -> float | None: ...
+    @property
+    def ask_qty(self) -> float | None: ...
+    @property
+    def bid_decimal(self) -> tuple[Decimal, Decimal] | None:
+        """Best bid exactly, as (price, qty)."""
+    @property
+    def ask_decimal(self) -> tuple[Decimal, Decimal] | None: ...
+    @property
+    def sequence(self) -> int:
+        """The exchange's update id, 0 = unknown."""
+    @property
+    def merged(self) -> int:
+        """How many quotes this one stands for (1 = it alone)."""
+    @property
+    def ts_event_first(self) -> int:
+        """The ts_event of the oldest of them."""
+
+class BookDelta(Event):
+    """Levels to set (quantity 0 removes), or with `is_snapshot` a whole book (`depth` 0) or its top `depth` levels."""
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        *,
+        bids: Iterable[tuple[_Number, _Number]] = (),
+        asks: Iterable[tuple[_Number, _Number]] = (),
+        is_snapshot: bool = False,
+        depth: int = 0,
+        first_id: int = -1,
+        last_id: int = -1,
+        previous_id: int = -1,
+        ts_event: int = 0,
+        ts_recv: int = 0,
+    ) -> None: ...
+    @property
+    def is_snapshot(self) -> bool: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def first_id(self) -> int:
+        """The exchange's update ids, -1 where it does not send one."""
+    @property
+    def last_id(self) -> int: ...
+    @property
+    def previous_id(self) -> int: ...
+    @property
+    def bids(self) -> list[tuple[Decimal, Decimal]]:
+        """The bid levels as the message has them: [(price, qty), ...]."""
+    @property
+    def asks(self) -> list[tuple[Decimal, Decimal]]: ...
+    def copy(self) -> BookDelta:
+        """Return an independent event with the same content."""
+
+class BookUpdate(Event):
+    """A LIVE book has changed: `book` has the newest state, and may be read only inside the call."""
+
+    def __init__(
+        self, book: OrderBook, *, merged: int = 1, ts_event: int = 0, ts_recv: int = 0, ts_event_first: int = 0
+    ) -> None: ...
+    @property
+    def book(self) -> OrderBook: ...
+    @property
+    def merged(self) -> int:
+        """How many messages are in it that no update told of before."""
+    @property
+    def ts_event_first(self) -> int: ...
+
+class BookStatus(Event):
+    """The state of a book has changed from `old` to `new`, for `reason`."""
+
+    def __init__(
+        self, book: OrderBook, old: BookState, new: BookState, reason: str, *, ts_event: int = 0, ts_recv: int = 0
+    ) -> None: ...
+    @property
+    def book(self) -> OrderBook: ...
+    @property
+    def old(self) -> BookState: ...
+    @property
+    def new(self) -> BookState: ...
+    @property
+    def reason(self) -> str: ...
+
+class FeedStatus(Event):
+    """Something happened to a connection: `status` is a short word, `reason` a sentence."""
+
+    def __init__(self, exchange: str, status: str, reason: str = "", *, source: int = 0, ts_recv: int = 0) -> None: ...
+    @property
+    def exchange(self) -> str: ...
+    @property
+    def source(self) -> int:
+        """The connection's number in its session."""
+    @property
+    def status(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+
+class EventHandler:
+    """Receives events. Every method ignores its event unless overridden; exceptions end the session."""
+
+    def on_trade(self, event: Trade) -> None: ...
+    def on_quote(self, event: Quote) -> None: ...
+    def on_book_delta(self, event: BookDelta) -> None: ...
+    def on_book(self, event: BookUpdate) -> None: ...
+    def on_book_status(self, event: BookStatus) -> None: ...
+    def on_feed_status(self, event: FeedStatus) -> None: ...
+    def on_batch_end(self, ts_recv: int) -> None: ...
+
+class Stage(EventHandler):
+    """A handler that does one thing to the events on their way to `downstream`."""
+
+    downstream: EventHandler
+    def __init__(self, downstream: EventHandler) -> None: ...
+
+class Fanout(EventHandler):
+    """Gives every event to each of `handlers`, in their order."""
+
+    def __init__(self, handlers: Iterable[EventHandler]) -> None: ...
+    @property
+    def handlers(self) -> list[EventHandler]: ...

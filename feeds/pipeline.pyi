@@ -1,0 +1,63 @@
+"""The pipeline: messages of one connection in, events out, through the same code live and in replay."""
+
+from feeds.book_builder import BookBuilder
+from feeds.decoder import Decoder
+from feeds.events import EventHandler
+from feeds.exchange import Exchange
+from feeds.instrument import Instruments
+
+__all__ = ["Pipeline", "Problem"]
+
+MAX_PROBLEM_KINDS: int
+
+class Problem:
+    """Messages of one kind that could not be decoded: how many, and the first of them in words."""
+
+    __slots__ = ("count", "first", "kind")
+    kind: str
+    first: str
+    count: int
+    def __init__(self, kind: str, first: str) -> None: ...
+
+class Pipeline:
+    """Runs the messages of one connection through a decoder and its books into `downstream`."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        instruments: Instruments,
+        downstream: EventHandler,
+        *,
+        source: int = 0,
+        reference: bool = False,
+    ) -> None: ...
+    @property
+    def decoder(self) -> Decoder:
+        """New on every connect."""
+    @property
+    def books(self) -> BookBuilder:
+        """The head of the chain."""
+    @property
+    def exchange(self) -> str: ...
+    @property
+    def source(self) -> int: ...
+    @property
+    def messages(self) -> int: ...
+    @property
+    def payload_bytes(self) -> int: ...
+    @property
+    def batches(self) -> int: ...
+    @property
+    def problems(self) -> dict[str, Problem]: ...
+    def on_message(self, payload: bytes, ts_recv: int, last_in_batch: bool) -> None:
+        """Take one whole WebSocket message; `last_in_batch` ends the batch and lets conflated events out."""
+    def on_reply(self, tag: str, payload: bytes, ts_recv: int) -> None:
+        """Take the reply to a `Fetch` with this tag. It is a batch of its own."""
+    def on_tick(self, ts_recv: int) -> None:
+        """Time has come to `ts_recv` without a message: an empty batch, for timers."""
+    def on_connected(self, reason: str, ts_recv: int) -> None: ...
+    def on_disconnected(self, reason: str, ts_recv: int) -> None: ...
+    def on_status(self, status: str, reason: str, ts_recv: int) -> None:
+        """Pass on what the live shell has found out about the connection."""
+    def on_fetch_failed(self, tag: str, ts_recv: int, reason: str) -> None:
+        """A `Fetch` will not be answered: whoever waits for it may ask again."""

@@ -1,0 +1,33 @@
+"""Sequencing rules, as types named after the rule. `BookBuilder` has one object per book."""
+
+import enum
+
+from feeds.events import BookDelta
+
+__all__ = ["ContiguousSequence", "LinkedSequence", "Sequence", "Verdict"]
+
+class Verdict(enum.IntEnum):
+    APPLY = 0
+    OLD = 1
+    MISSED = 2
+
+class Sequence:
+    """No rule at all: every delta is the next one. The base of the others."""
+
+    def __init__(self) -> None: ...
+    @property
+    def last_id(self) -> int:
+        """Of the last applied message, -1 before the first."""
+    @property
+    def awaiting_first(self) -> bool:
+        """A snapshot stands and no delta has been applied to it."""
+    def joined(self, snapshot: BookDelta) -> None:
+        """Start from `snapshot`: for tests and for tools that keep their own books."""
+    def judge(self, delta: BookDelta) -> Verdict:
+        """Return the verdict on `delta` and, where it is APPLY, move on to it."""
+
+class ContiguousSequence(Sequence):
+    """Update ids without holes: each delta covers `first_id..last_id` and starts where the one before ended."""
+
+class LinkedSequence(Sequence):
+    """Update ids with holes, where each delta names the one before it: `previous_id`."""

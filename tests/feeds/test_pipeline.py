@@ -1,0 +1,197 @@
+import pytest
+
+from feeds.decoder import Decoder
+from feeds.errors import DecodeError
+from feeds.events import EventHandler
+from feeds.exchange import exchange
+from feeds.instrument import Instruments
+from feeds.pipeline import Pipeline
+from feeds.testing import EventLog
+from tests.feeds.conftest import pipeline_of
+from tests.feeds.messages import book_ticker, depth, on_stream, snapshot, trade
+
+
+def test_problems_are_counted_and_told_once_a_kind_with_an_excerpt(spot, log):
+    for n in range(3):
+        spot.on_message(b"{broken " + b"x" * 500, n, True)
+        spot.on_message(on_stream("btcusdt@kline_1m", {"e": "kline"}), n, True)
+        spot.on_message(trade(t=n), n, True)
+    assert {kind: problem.count for kind, problem in spot.problems.items()} == {"not_json": 3, "unknown_event": 3}
+    assert len(log.trades) == 3
+    told = log.feed_statuses
+    assert [status.status for status in told] == ["problem", "problem"]
+    assert "{broken xxx" in told[0].reason
+    assert "(508 bytes)" in told[0].reason
+    assert len(told[0].reason) < 400
+    assert "kline" in repr(spot.problems["unknown_event"])
+
+
+def test_error_texts_are_bounded_whatever_a_peer_sends(spot, log):
+    for payload in (
+        on_stream("x" * 100_000, {}),
+        b"{" + b",".join(b'"k%d":1' % n for n in range(10_000)) + b"}",
+        b'{"code":1,"msg":"' + b"y" * 100_000 + b'"}',
+        on_stream("btcusdt@trade", b"{" + b",".join(b'"k%d":1' % n for n in range(10_000)) + b"}"),
+    ):
+        spot.on_message(payload, 1, True)
+    assert log.feed_statuses
+    assert max(len(status.reason) for status in log.feed_statuses) < 1000
+    assert max(len(request.reason) for request in spot.decoder.take_requests()) < 1000
+
+
+def test_kinds_of_problems_are_bounded():
+    class Inventive(Decoder):
+        def decode_other(self, payload, ts_recv):
+            raise DecodeError("x: expected peace, found war", kind=payload.decode())
+
+    class Exchange:
+        id = "x"
+        new_sequence = exchange("binance").new_sequence
+
+        def new_decoder(self, instruments, downstream, *, reference=False):
+            return Inventive(instruments, downstream, exchange="x")
+
+    log = EventLog()
+    pipeline = Pipeline(Exchange(), Instruments(), log)
+    for n in range(1000):
+        pipeline.on_message(str(n).encode(), 1, True)
+    assert len(pipeline.problems) == 257
+    assert pipeline.problems["other"].count == 1000 - 256
+    assert len(log.feed_statuses) == 257
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"1",
+        b'"x"',
+        b"{}",
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"stream":1}',
+        b'{"stream":""}',
+        b'{"stream":"@","data":{}}',
+        b'{"stream":"btcusdt@trade"}',
+        b'{"stream":"btcusdt@trade","data":null}',
+        b'{"e":"trade"}',
+        b'{"e":"depthUpdate","s":"X"}',
+        b'{"stream":"\\ud800@trade","data":{}}',
+        b'{"result":',
+        b'{"s\xff":1}',
+        b'{"error":[[[',
+        b'{"id":1.5}',
+        b'{"stream":"btcusdt@trade","data":{"s":"x","t":' + b"9" * 5000 + b"}}",
+        b"\x00" * 50,
+        b'{"B":1,"A":1}',
+    ],
+)
+def test_no_message_ends_a_feed(payload):
+    for exchange_id in ("binance", "binance-futures", "binance-delivery"):
+        log = EventLog()
+        pipeline = pipeline_of(exchange_id, log)
+        pipeline.on_message(payload, 1, True)
+        pipeline.on_reply("BTCUSDT", payload, 2)
+        pipeline.on_message(trade(), 3, True)
+        assert len(log.trades) == 1
+        assert sum(problem.count for problem in pipeline.problems.values()) in (1, 2)
+
+
+def test_every_call_ends_its_batch(spot, log):
+    spot.on_message(trade(), 1, False)
+    spot.on_message(trade(), 2, True)
+    spot.on_reply("BTCUSDT", snapshot(1), 3)
+    spot.on_tick(4)
+    spot.on_connected("url", 5)
+    spot.on_status("silent", "nothing for 30 s", 6)
+    spot.on_disconnected("bye", 7)
+    spot.on_fetch_failed("BTCUSDT", 8, "404")
+    assert log.batch_ends == [2, 3, 4, 5, 6, 7, 8]
+    assert [(s.status, s.reason, s.source, s.exchange, s.ts_recv) for s in log.feed_statuses] == [
+        ("connected", "url", 0, "binance", 5),
+        ("silent", "nothing for 30 s", 0, "binance", 6),
+        ("disconnected", "bye", 0, "binance", 7),
+        ("fetch_failed", "BTCUSDT: 404", 0, "binance", 8),
+    ]
+    assert (spot.messages, spot.batches, spot.payload_bytes) == (2, 1, 2 * len(trade()))
+
+
+def test_a_new_connection_has_a_new_decoder_that_is_asked_for_snapshots(spot):
+    before = spot.decoder
+    spot.on_message(depth(1, 1), 1, True)
+    spot.on_disconnected("", 2)
+    spot.on_connected("", 3)
+    assert spot.decoder is not before
+    spot.on_message(depth(9, 9), 4, True)
+    assert [request.tag for request in spot.decoder.take_requests()] == ["BTCUSDT"]
+
+
+def test_a_handler_may_not_feed_its_own_pipeline_and_the_feed_goes_on_after_it_tried(log):
+    class Recursive(EventHandler):
+        def on_trade(self, event):
+            pipeline.on_message(trade(), 2, True)
+
+        def on_quote(self, event):
+            pipeline.on_reply("BTCUSDT", snapshot(1), 2)
+
+    pipeline = pipeline_of("binance", Recursive())
+    for message in (trade(), book_ticker(), trade()):
+        with pytest.raises(RuntimeError, match="found a message from inside it"):
+            pipeline.on_message(message, 1, True)
+    pipeline.books.downstream = log
+    pipeline.on_message(trade(), 3, True)
+    assert len(log.trades) == 1
+
+
+def test_a_handler_may_call_back_into_the_decoder():
+    class Recursive(EventLog):
+        def on_trade(self, event):
+            super().on_trade(event)
+            if len(self.trades) < 50:
+                pipeline.decoder.decode(trade(qty=str(len(self.trades)), t=len(self.trades)), 2)
+
+        def on_book_delta(self, event):
+            super().on_book_delta(event)
+            if len(self.deltas) < 50:
+                pipeline.decoder.decode(depth(1, 1, [(str(len(self.deltas)), "1")] * len(self.deltas)), 2)
+
+    log = Recursive()
+    pipeline = pipeline_of("binance", log)
+    pipeline.on_message(trade(), 1, True)
+    pipeline.on_message(depth(1, 1), 1, True)
+    assert [(event.id, event.qty) for event in log.trades] == [("1", 0.5), *((str(n), n) for n in range(1, 50))]
+    assert [len(event.bids) for event in log.deltas] == list(range(50))
+
+
+def test_a_handler_may_end_the_connection_it_hears_from():
+    class Quitter(EventLog):
+        def on_trade(self, event):
+            super().on_trade(event)
+            pipeline.on_disconnected("enough", 5)
+            pipeline.on_connected("again", 6)
+
+        def on_book(self, event):
+            super().on_book(event)
+            pipeline.on_disconnected("enough", 5)
+
+    log = Quitter()
+    pipeline = pipeline_of("binance", log)
+    pipeline.on_message(trade(), 1, True)
+    for n in (11, 12, 13):
+        pipeline.on_message(depth(n, n), n, True)
+    pipeline.on_reply("BTCUSDT", snapshot(10, [("1", "1")], [("2", "1")]), 20)
+    assert len(log.updates) == 1
+    assert pipeline.books.books[0].state.name == "STALE"
+
+
+def test_none_is_no_message(spot):
+    with pytest.raises(TypeError, match="expected bytes, found None"):
+        spot.on_message(None, 1, True)
+    with pytest.raises(TypeError, match="expected bytes, found None"):
+        spot.decoder.decode(None, 1)
+    with pytest.raises(TypeError):
+        Pipeline(exchange("binance"), Instruments(), None)

@@ -1,0 +1,116 @@
+import pytest
+
+from feeds.events import BookDelta
+from feeds.instrument import Instruments
+from feeds.sequencing import ContiguousSequence, LinkedSequence, Sequence, Verdict
+
+X = Instruments(infer=True).find("x", "X")
+APPLY, OLD, MISSED = Verdict.APPLY, Verdict.OLD, Verdict.MISSED
+
+
+def joined(rule, last_id):
+    sequence = rule()
+    assert sequence.last_id == -1
+    sequence.joined(BookDelta(X, is_snapshot=True, last_id=last_id))
+    assert (sequence.last_id, sequence.awaiting_first) == (last_id, True)
+    return sequence
+
+
+def judge(sequence, first, last, previous=-1):
+    before = sequence.last_id
+    verdict = sequence.judge(BookDelta(X, first_id=first, last_id=last, previous_id=previous))
+    assert sequence.last_id == (last if verdict is APPLY else before)
+    return verdict
+
+
+def test_without_a_rule_every_delta_is_next():
+    sequence = joined(Sequence, 10)
+    assert [judge(sequence, 50, 60), judge(sequence, 1, 2)] == [APPLY, APPLY]
+
+
+# ContiguousSequence; L = 100
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "verdict"),
+    [
+        (90, 99, OLD),  # step 1: u < L
+        (90, 100, OLD),  # step 1: u == L
+        (90, 101, APPLY),  # step 2: U <= L + 1 <= u
+        (101, 101, APPLY),
+        (101, 150, APPLY),
+        (102, 150, MISSED),  # step 2: the snapshot is too old
+    ],
+)
+def test_contiguous_steps_1_and_2_the_first_after_a_snapshot(first, last, verdict):
+    sequence = joined(ContiguousSequence, 100)
+    assert judge(sequence, first, last) is verdict
+    assert sequence.awaiting_first is (verdict is not APPLY)
+
+
+def test_contiguous_step_2_waits_on_after_an_old_one():
+    sequence = joined(ContiguousSequence, 100)
+    assert [judge(sequence, 95, 99), judge(sequence, 100, 105), judge(sequence, 106, 107)] == [OLD, APPLY, APPLY]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "verdict"),
+    [
+        (106, 106, APPLY),  # step 3
+        (107, 110, MISSED),  # step 3
+        (103, 110, MISSED),  # step 3: overlaps
+        (101, 105, OLD),  # step 4: sent twice
+        (90, 95, OLD),  # step 4
+    ],
+)
+def test_contiguous_steps_3_and_4_every_further_one(first, last, verdict):
+    sequence = joined(ContiguousSequence, 100)
+    judge(sequence, 101, 105)
+    assert judge(sequence, first, last) is verdict
+
+
+def test_contiguous_step_5_anything_joins_a_symbol_without_trades():
+    sequence = joined(ContiguousSequence, -1)
+    assert [judge(sequence, 700, 710), judge(sequence, 712, 712)] == [APPLY, MISSED]
+
+
+# LinkedSequence; L = 100
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "previous", "verdict"),
+    [
+        (90, 99, 80, OLD),  # step 1: u < L
+        (90, 100, 80, APPLY),  # step 2: u == L is not dropped
+        (100, 120, 80, APPLY),  # step 2: U <= L <= u
+        (130, 140, 100, APPLY),  # step 2: pu == L continues exactly
+        (130, 140, 101, MISSED),  # step 2: the snapshot is too old
+        (101, 140, 99, MISSED),
+    ],
+)
+def test_linked_steps_1_and_2_the_first_after_a_snapshot(first, last, previous, verdict):
+    sequence = joined(LinkedSequence, 100)
+    assert judge(sequence, first, last, previous) is verdict
+    assert sequence.awaiting_first is (verdict is not APPLY)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "previous", "verdict"),
+    [
+        (150, 160, 120, APPLY),  # step 3: ids have holes
+        (121, 160, 119, MISSED),  # step 3
+        (90, 120, 80, OLD),  # step 4: sent twice
+        (80, 85, 70, OLD),  # step 4
+    ],
+)
+def test_linked_steps_3_and_4_every_further_one(first, last, previous, verdict):
+    sequence = joined(LinkedSequence, 100)
+    judge(sequence, 90, 120, 80)
+    assert judge(sequence, first, last, previous) is verdict
+
+
+def test_a_delta_is_needed():
+    with pytest.raises(TypeError):
+        Sequence().judge(None)
+    with pytest.raises(TypeError):
+        Sequence().joined(None)
