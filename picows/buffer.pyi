@@ -1,6 +1,9 @@
+from typing import final
+
 class Block:
     """The memory of a ReadBuffer, kept alive by memoryviews on it."""
 
+@final
 class ReadBuffer:
     """Bytes between the socket and the parser: written at the end, parsed at the front.
 

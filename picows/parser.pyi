@@ -1,6 +1,9 @@
+from typing import final
+
 from picows.buffer import ReadBuffer
 from picows.frame import WSFrame
 
+@final
 class FrameParser:
     """Cuts the byte stream of one direction of a connection into frames.
 

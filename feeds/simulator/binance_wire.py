@@ -53,7 +53,7 @@ def decimal(mantissa: int, decimals: int, shown: int) -> str:
 class Numbers:
     """Ticks and lots of one market as the text that goes on the wire."""
 
-    __slots__ = ("_lot", "_price_decimals", "_prices", "_qty_decimals", "_shown_price", "_shown_qty", "_tick", "zero")
+    __slots__ = ("_lot", "_price_decimals", "_prices", "_qty_decimals", "_shown_price", "_shown_qty", "_tick")
 
     def __init__(self, market: Market, shown: int | None) -> None:
         self._tick, self._price_decimals = market.tick, market.price_decimals
