@@ -368,7 +368,8 @@ cdef class FeedStatus(Event):
     """Something happened to a connection: `status` is a short word, `reason` a sentence; `instrument` is None.
 
     Words: "connected", "disconnected", "silent" (nothing received for a while), "subscribed", "refused" (a subscription
-    was answered with an error), "problem" (messages of one kind cannot be decoded: told once per kind).
+    was answered with an error), "shutdown" (the exchange announced that it will close the connection), "fetch_failed" (a
+    REST request will not be answered), "problem" (messages of one kind cannot be decoded: told once per kind).
     """
 
     def __init__(self, str exchange, str status, str reason="", *, int source=0, int64_t ts_recv=0):

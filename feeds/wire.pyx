@@ -314,19 +314,27 @@ cdef class Wire:
         return DecodeError(f"{self.name}: {text}", kind="wrong_type", payload=payload)
 
 
-cdef const char* _after_text(const char* p, const char* end) noexcept nogil:
+# Characters of a text that stand for themselves: ASCII without control characters, quote and backslash.
+cdef unsigned char[256] PLAIN
+cdef int _c
+for _c in range(256):
+    PLAIN[_c] = 0x20 <= _c < 0x80 and _c != 0x22 and _c != 0x5C
+
+
+cdef inline const char* _after_text(const char* p, const char* end) noexcept nogil:
     """`p` is behind the opening quote of a text; returns what is behind the closing one, NULL where it is not plain UTF-8."""
-    cdef unsigned char c
-    while p < end:
-        c = p[0]
-        if c == c'"':
-            return p + 1
-        if c < 0x20 or c == c'\\':
+    while True:
+        while p < end and PLAIN[<unsigned char> p[0]]:
+            p += 1
+        if p == end:
             return NULL
-        p = p + 1 if c < 0x80 else _after_wide_character(p, end)
+        if p[0] == c'"':
+            return p + 1
+        if <unsigned char> p[0] < 0x80:
+            return NULL
+        p = _after_wide_character(p, end)
         if p == NULL:
             return NULL
-    return NULL
 
 
 cdef const char* _after_wide_character(const char* p, const char* end) noexcept nogil:
