@@ -2,11 +2,11 @@
 
     python benchmarks/recording.py [FILE]       any recording, in our format or another
 
-The messages are in memory before the clock starts. They are written as the live receiver writes them, by `write_view` in
-bursts; between bursts, untimed, the queue empties, as it does between reads of a socket. "data path" is CPU time of the
-thread that records; "with compression" is that of the process, so it includes the thread that compresses and writes.
-Reading is `advance()` to the end, decompression included. Every round does everything once, on one core where the system
-allows it.
+The messages are in memory before the clock starts. They are written as the live receiver writes them, by `write_view`
+in bursts; between bursts, untimed, the queue empties, as it does between reads of a socket. "data path" is CPU time of
+the thread that records; "with compression" is that of the process, so it includes the thread that compresses and writes.
+Reading is `advance()` to the end, decompression included. Every round does everything once, on one core where the
+system allows it.
 """
 
 from __future__ import annotations
