@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from measuring import ROOT, Figure, default_capture, load, loops, pin
+from measuring import ROOT, Figure, default_capture, kind_of, load, loops, pin
 
 from feeds.conflation import conflated
 from feeds.events import EventHandler
@@ -78,8 +78,8 @@ def measure(which: str, capture: Path, kinds: list[str], passes: int) -> Iterato
     messages = load(capture)
     source = loops().MemorySource
     for kind in kinds:
-        chosen = [m for m in messages if m.kind is Kind.SOURCE or kind in ("all", kind_of(m))]
-        count = sum(m.kind is not Kind.SOURCE for m in chosen)
+        chosen = [m for m in messages if kind in ("all", channel_of(m)) or kind_of(m) == Kind.SOURCE]
+        count = sum(kind_of(m) != Kind.SOURCE for m in chosen)
         times = []
         for _ in range(passes):
             handler = ours.new_handler()
@@ -91,11 +91,14 @@ def measure(which: str, capture: Path, kinds: list[str], passes: int) -> Iterato
         yield {"what": kind, "n": count, "ns": statistics.median(times) / count, "book": checksum(replay)}
 
 
-def kind_of(message: RawMessage) -> str:
+def channel_of(message: RawMessage) -> str | None:
     """Return depth (the REST snapshot too), ticker or trade: the letter after the @ of Binance's stream names tells."""
-    if message.kind is Kind.REPLY:
+    if kind_of(message) == Kind.REPLY:
         return "depth"
-    return {b"d": "depth", b"b": "ticker", b"t": "trade"}[message.payload.partition(b"@")[2][:1]]
+    return _CHANNELS.get(message.payload[message.payload.find(b"@") + 1])
+
+
+_CHANNELS = {ord("d"): "depth", ord("b"): "ticker", ord("t"): "trade"}
 
 
 def checksum(replay: Replay) -> str | None:

@@ -4,7 +4,7 @@
 
 The messages are in memory before the clock starts. They are written as the live receiver writes them, by `write_view`
 in bursts; between bursts, untimed, the queue empties, as it does between reads of a socket. "data path" is CPU time of
-the thread that records; "with compression" is that of the process, so it includes the thread that compresses and writes.
+the thread that records; "with compression" is that of the process, with the thread that compresses and writes in it.
 Reading is `advance()` to the end, decompression included. Every round does everything once, on one core where the
 system allows it.
 """
@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measuring import Figure, default_capture, load, loops, pin
+from measuring import Figure, default_capture, kind_of, load, loops, pin
 
 from feeds.recording import Kind, RawMessage, RecordingReader, RecordingWriter
 
@@ -72,7 +72,7 @@ def main() -> None:
             reading.append(read(path, len(messages)) / len(messages))
         size = path.stat().st_size
     payload = sum(len(message.payload) for message in messages)
-    received = sum(message.kind in (Kind.TEXT, Kind.BINARY) for message in messages)
+    received = sum(kind_of(message) in (Kind.TEXT, Kind.BINARY) for message in messages)
 
     print(f"# Recording `{options.file.name}`\n")
     print(f"{received:,} messages received, {payload:,} bytes of payload; {options.rounds} rounds, {pinned}.\n")
