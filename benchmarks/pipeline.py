@@ -2,7 +2,7 @@
 
     python benchmarks/pipeline.py                              ours, and the peers that are there
     python benchmarks/pipeline.py --cryptofeed-python PATH     with cryptofeed, from an environment that has it
-    python benchmarks/pipeline.py --callgrind                  instructions instead of time, ours only
+    python benchmarks/pipeline.py --callgrind                  with instructions per message, ours only: 10 minutes
 
 What is in a figure of ours: `Replay.run` over a source that is already in memory, so reading and decompression are not
 in it, and everything after it is: one cursor step and one `Pipeline` call per message, decoding, sequence checks, the
@@ -300,11 +300,10 @@ def _machine() -> str:
 
 def count_instructions(options: argparse.Namespace) -> Iterator[str]:
     """Yield a Markdown table: callgrind's total of two passes less that of one, per message."""
-    if shutil.which("valgrind") is None:
-        sys.exit("--callgrind: there is no valgrind")
     yield _row(["instructions per message", *(KINDS[kind] for kind in options.kinds)])
     yield _row(["---", *["--:"] * len(options.kinds)])
     for which, ours in OURS.items():
+        print(f"counting: {ours.title}", file=sys.stderr)
         cells = [ours.title]
         for kind in options.kinds:
             one, n = _collected(which, options.capture, kind, 1)
@@ -340,11 +339,13 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--passes", type=int, default=3, help="of ours, in each round")
     parser.add_argument("--core", type=int, help="to be pinned to (default: the last)")
-    parser.add_argument("--callgrind", action="store_true", help="count instructions; takes long")
+    parser.add_argument("--callgrind", action="store_true", help="count instructions too, which takes long")
     parser.add_argument("--json", action="store_true", help="every record as a JSON line instead of the table")
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} too")
     parser.add_argument("--worker", choices=OURS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.callgrind and shutil.which("valgrind") is None:
+        parser.error("--callgrind: expected valgrind on the path")
     unknown = set(options.kinds) - set(KINDS)
     if unknown:
         parser.error(f"--kinds: expected some of {', '.join(KINDS)}, found {', '.join(unknown)}")
@@ -358,14 +359,12 @@ def main() -> None:
             print(json.dumps(record))
         return
     loops()  # compiled once, before anybody is measured
-    if options.callgrind:
-        for line in count_instructions(options):
-            print(line, flush=True)
-        return
     programs, absent = find_programs(options)
     options.pinned = pin(options.core)
     records = run_rounds(programs, options.kinds, options.rounds)
     text = report(records, programs, absent, options)
+    if options.callgrind:
+        text += "\n" + "\n".join(count_instructions(options)) + "\n"
     if options.json:
         for record in records:
             print(json.dumps(record))
