@@ -36,16 +36,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from measuring import ROOT, Figure, default_capture, kind_of, load, loops, pin
+from measuring import ROOT, Figure, default_capture, load, loops, pin
 
 from feeds.conflation import conflated
 from feeds.events import EventHandler
-from feeds.recording import Kind, RawMessage
 from feeds.replay import Replay
 from strategies.imbalance import BookImbalance as PythonImbalance
 from strategies.imbalance_cython import BookImbalance as CythonImbalance
 
 KINDS = {"all": "all", "depth": "depth", "ticker": "best bid/offer", "trade": "trades"}
+CHANNELS = {"depth": "depth", "ticker": "bookTicker", "trade": "trade"}  # on Binance
 RESULTS = Path(__file__).with_name("RESULTS.md")
 LIMIT = "C++, hand scanner, tick book"
 CRYPTOFEED = "cryptofeed"
@@ -78,8 +78,8 @@ def measure(which: str, capture: Path, kinds: list[str], passes: int) -> Iterato
     messages = load(capture)
     source = loops().MemorySource
     for kind in kinds:
-        chosen = [m for m in messages if kind in ("all", channel_of(m)) or kind_of(m) == Kind.SOURCE]
-        count = sum(kind_of(m) != Kind.SOURCE for m in chosen)
+        chosen = messages if kind == "all" else loops().of_channel(messages, CHANNELS[kind])
+        count = len(chosen) - 1  # the source's declaration is no message of the exchange
         times = []
         for _ in range(passes):
             handler = ours.new_handler()
@@ -89,16 +89,6 @@ def measure(which: str, capture: Path, kinds: list[str], passes: int) -> Iterato
             replay.run()
             times.append(time.thread_time_ns() - start)
         yield {"what": kind, "n": count, "ns": statistics.median(times) / count, "book": checksum(replay)}
-
-
-def channel_of(message: RawMessage) -> str | None:
-    """Return depth (the REST snapshot too), ticker or trade: the letter after the @ of Binance's stream names tells."""
-    if kind_of(message) == Kind.REPLY:
-        return "depth"
-    return _CHANNELS.get(message.payload[message.payload.find(b"@") + 1])
-
-
-_CHANNELS = {ord("d"): "depth", ord("b"): "ticker", ord("t"): "trade"}
 
 
 def checksum(replay: Replay) -> str | None:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measuring import Figure, default_capture, kind_of, load, loops, pin
+from measuring import Figure, default_capture, load, loops, pin
 
 from feeds.recording import Kind, RawMessage, RecordingReader, RecordingWriter
 
@@ -72,7 +72,7 @@ def main() -> None:
             reading.append(read(path, len(messages)) / len(messages))
         size = path.stat().st_size
     payload = sum(len(message.payload) for message in messages)
-    received = sum(kind_of(message) in (Kind.TEXT, Kind.BINARY) for message in messages)
+    received = sum(message.kind in (Kind.TEXT, Kind.BINARY) for message in messages)
 
     print(f"# Recording `{options.file.name}`\n")
     print(f"{received:,} messages received, {payload:,} bytes of payload; {options.rounds} rounds, {pinned}.\n")

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from feeds.recording import Kind, RawMessage, open_recording
+from feeds.recording import RawMessage, open_recording
 
-__all__ = ["ROOT", "Figure", "default_capture", "kind_of", "load", "loops", "pin"]
+__all__ = ["ROOT", "Figure", "default_capture", "load", "loops", "pin"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _HERE = Path(__file__).resolve().parent
@@ -28,7 +28,8 @@ def loops() -> Any:
     newest = max(path.stat().st_mtime for path in [source, *ROOT.glob("feeds/**/*.pxd")])
     if built is None or built.stat().st_mtime < newest:
         _compile(source, folder)
-    sys.path.insert(0, str(folder))
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
     return importlib.import_module("measuring_loops")
 
 
@@ -66,19 +67,12 @@ def default_capture() -> Path:
 
 
 def load(path: Path) -> list[RawMessage]:
-    """Return every message of a recording, its declarations of sources among them."""
+    """Return every message of a recording that was received, and the declarations of their sources."""
     if not path.exists():
         sys.exit(f"{path}: expected a recording; name one with --capture, or its folder in FEEDS_CAPTURES")
     with open_recording(path) as source:
-        return [message for message in source if kind_of(message) in _KEPT]
-
-
-_KEPT = (Kind.SOURCE, Kind.TEXT, Kind.BINARY, Kind.REPLY)
-
-
-def kind_of(message: RawMessage) -> int:
-    """Return the number of the message's `Kind`, without making one of it: callgrind counts what loading costs too."""
-    return message.flags & 0xFF
+        messages: list[RawMessage] = loops().collect(source)
+    return messages
 
 
 class Figure:

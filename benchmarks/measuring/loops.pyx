@@ -4,11 +4,11 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 
 from feeds.events cimport BookUpdate, EventHandler, Quote, Trade
-from feeds.recording.message cimport KIND_MASK, KIND_SOURCE, RawMessage
+from feeds.recording.message cimport KIND_BINARY, KIND_MASK, KIND_REPLY, KIND_SOURCE, KIND_TEXT, RawMessage
 from feeds.recording.reader cimport RawSource
 from feeds.recording.writer cimport RecordingWriter
 
-__all__ = ["MemorySource", "Tally", "read_all", "write_all"]
+__all__ = ["MemorySource", "Tally", "collect", "of_channel", "read_all", "write_all"]
 
 
 cdef class MemorySource(RawSource):
@@ -59,6 +59,33 @@ cdef class Tally(EventHandler):
     cpdef on_trade(self, Trade event):
         self.trades += 1
         self.volume += event.qty_mantissa
+
+
+def collect(RawSource source not None):
+    """Return the messages of a source that a pipeline has to do with, and the declarations of their sources."""
+    cdef list messages = []
+    cdef int kind
+    while source.advance():
+        kind = source.flags & KIND_MASK
+        if kind == KIND_SOURCE or kind == KIND_TEXT or kind == KIND_BINARY or kind == KIND_REPLY:
+            messages.append(source.message())
+    return messages
+
+
+def of_channel(list messages not None, str channel):
+    """Return the messages of one Binance channel, by the text behind the @ of their stream, and what every channel needs.
+
+    The REST snapshot, a reply, belongs to "depth".
+    """
+    cdef bytes name = b"@" + channel.encode()
+    cdef list chosen = []
+    cdef RawMessage message
+    cdef int kind
+    for message in messages:
+        kind = message.flags & KIND_MASK
+        if kind == KIND_SOURCE or (channel == "depth" if kind == KIND_REPLY else name in message.payload[:64]):
+            chosen.append(message)
+    return chosen
 
 
 def read_all(RawSource source not None):
