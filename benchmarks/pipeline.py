@@ -2,7 +2,7 @@
 
     python benchmarks/pipeline.py                              ours, and the peers that are there
     python benchmarks/pipeline.py --cryptofeed-python PATH     with cryptofeed, from an environment that has it
-    python benchmarks/pipeline.py --callgrind                  with instructions per message, ours only: 10 minutes
+    python benchmarks/pipeline.py --callgrind                  and instructions per message of ours: half an hour
 
 What is in a figure of ours: `Replay.run` over a source that is already in memory, so reading and decompression are not
 in it, and everything after it is: one cursor step and one `Pipeline` call per message, decoding, sequence checks, the
@@ -259,7 +259,7 @@ def _row(cells: list[str]) -> str:
 
 def report(records: list[Record], programs: list[Program], absent: dict[str, str], options: argparse.Namespace) -> str:
     kinds = options.kinds
-    count = {record["what"]: record["n"] for record in records}
+    count = {record["what"]: record["n"] for record in reversed(records)}  # ours: cryptofeed's leave the snapshot out
     books = sum(bool(r.get("book")) for r in records if r["what"] == "all" and r["round"] == 1)
     lines = [
         "# From bytes to the strategy",
@@ -282,7 +282,8 @@ def _machine() -> str:
     if Path("/proc/cpuinfo").exists():
         found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
         model = found[1] if found else model
-    return f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}."
+    load = f"load {os.getloadavg()[0]:.1f} at the end"
+    return f"{model}, {os.cpu_count()} cores, {load}, {platform.system()}, Python {platform.python_version()}."
 
 
 # --- instructions -----------------------------------------------------------------------------------
@@ -352,16 +353,20 @@ def main() -> None:
     programs, absent = find_programs(options)
     options.pinned = pin(options.core)
     records = run_rounds(programs, options.kinds, options.rounds)
-    text = report(records, programs, absent, options)
+    _publish(report(records, programs, absent, options), options)
     if options.callgrind:
-        text += "\n" + "\n".join(count_instructions(options)) + "\n"
+        _publish("\n" + "\n".join(count_instructions(options)) + "\n", options, append=True)
     if options.json:
         for record in records:
             print(json.dumps(record))
-    else:
-        print(text, end="")
+
+
+def _publish(text: str, options: argparse.Namespace, *, append: bool = False) -> None:
+    if not options.json:
+        print(text, end="", flush=True)
     if options.write:
-        RESULTS.write_text(text)
+        with RESULTS.open("a" if append else "w") as file:
+            file.write(text)
 
 
 if __name__ == "__main__":
