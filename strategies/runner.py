@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from feeds import session
-from feeds.session import Report
 from feeds.subscription import Subscription
 from strategies.strategy import Strategy
 
+if TYPE_CHECKING:
+    from feeds.session import Report
+
 __all__ = ["run_live", "run_replay"]
+
+# `feeds.session` is imported when something runs: it brings compression and, live, HTTP.
 
 
 def run_live(strategy: Strategy, exchange: str, symbols: Sequence[str | Subscription], **options: Any) -> Report:
@@ -19,6 +22,8 @@ def run_live(strategy: Strategy, exchange: str, symbols: Sequence[str | Subscrip
 
     run_live(MyStrategy(), "binance", ["BTC-USDT"], record_to="session.feeds")
     """
+    from feeds import session
+
     return session.run_live(strategy, exchange, symbols, **options)
 
 
@@ -29,4 +34,6 @@ def run_replay(
 
     run_replay(MyStrategy(), "session.feeds")
     """
+    from feeds import session
+
     return session.replay(strategy, paths, **options)
