@@ -20,6 +20,11 @@ class Level(NamedTuple):
     qty: float
 
 
+# Calling an enumeration or a named tuple runs Python code; strategies ask for these with every update.
+cdef tuple _STATES = (None, *[BookState(number) for number in range(1, 6)])
+cdef object _new_tuple = tuple.__new__
+
+
 cdef class OrderBook:
     """L2 book of one instrument, kept by a `BookBuilder`.
 
@@ -45,7 +50,7 @@ cdef class OrderBook:
     @property
     def state(self):
         """What the book is worth: a `BookState`."""
-        return BookState(self._state)
+        return _STATES[<int> self._state]
 
     @property
     def best_bid(self):
@@ -103,7 +108,7 @@ cdef class OrderBook:
         cdef PriceLevel level
         if self._state != LIVE or not self.best(side, &level):
             return None
-        return Level(mantissa_float(level.price, self.price_decimals), mantissa_float(level.qty, self.qty_decimals))
+        return _level(level.price, level.qty, self.price_decimals, self.qty_decimals)
 
     cdef list _levels(self, int side, Py_ssize_t n):
         cdef:
@@ -112,8 +117,8 @@ cdef class OrderBook:
             Py_ssize_t i
             list levels = []
         for i in range(s.size - 1, stop - 1, -1):
-            levels.append(Level(mantissa_float(-s.items[i].price if side else s.items[i].price, self.price_decimals),
-                                mantissa_float(s.items[i].qty, self.qty_decimals)))
+            levels.append(_level(-s.items[i].price if side else s.items[i].price, s.items[i].qty,
+                                 self.price_decimals, self.qty_decimals))
         return levels
 
     cdef int set(self, int side, int64_t price, int64_t qty) except -1:
@@ -208,6 +213,10 @@ cdef class OrderBook:
         cdef SideLevels* asks = &self.sides[1]
         return (bids.size != 0 and asks.size != 0
                 and bids.items[bids.size - 1].price >= -asks.items[asks.size - 1].price)
+
+
+cdef inline object _level(int64_t price, int64_t qty, int price_decimals, int qty_decimals):
+    return _new_tuple(Level, (mantissa_float(price, price_decimals), mantissa_float(qty, qty_decimals)))
 
 
 cdef Py_ssize_t _lower_bound(const SideLevels* s, int64_t key) noexcept nogil:

@@ -25,6 +25,10 @@ __all__ = [
     "Trade",
 ]
 
+# Calling an enumeration runs Python code; strategies ask for these with every event.
+cdef tuple _SIDES = tuple([Side(number) for number in range(3)])
+cdef tuple _STATES = (None, *[_BookState(number) for number in range(1, 6)])
+
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(void* o)
 
@@ -134,7 +138,7 @@ cdef class Trade(Event):
     @property
     def side(self):
         """The aggressor's `Side`."""
-        return Side(self._side)
+        return _SIDES[<int> self._side]
 
     @property
     def id(self):
@@ -349,12 +353,12 @@ cdef class BookStatus(Event):
     @property
     def old(self):
         """The `BookState` before."""
-        return _BookState(self._old)
+        return _STATES[<int> self._old]
 
     @property
     def new(self):
         """The `BookState` now."""
-        return _BookState(self._new)
+        return _STATES[<int> self._new]
 
     def _fields(self):
         return (self.instrument, self.ts_event, self.ts_recv, self._old, self._new, self.reason)
