@@ -48,8 +48,11 @@ class Exchange(Protocol):
     def new_decoder(self, instruments: Instruments, downstream: EventHandler, *, reference: bool = False) -> Decoder:
         """Return a decoder for one connection."""
 
-    def load_instruments(self, payload: bytes, instruments: Instruments) -> None:
-        """Add what the reply from `instruments_url` lists; DecodeError where it is not such a reply."""
+    def load_instruments(self, payload: bytes, instruments: Instruments) -> list[str]:
+        """Add what the reply from `instruments_url` lists; return why entries were skipped.
+
+        DecodeError where it is not such a reply.
+        """
 
     def plan(self, subscriptions: Sequence_[Subscription], instruments: Instruments) -> list[ConnectionPlan]:
         """Return connections that serve the subscriptions within the exchange's limits; UnknownSymbol, ConfigError."""

@@ -263,10 +263,13 @@ class Symbol(msgspec.Struct):
         return next((f for f in self.filters if f.filterType == kind), None)
 
 
+_decode_symbol = msgspec.json.Decoder(Symbol).decode
+
+
 class ExchangeInfo(msgspec.Struct):
     """The reply of `exchangeInfo`, as far as it is used."""
 
-    symbols: list[Symbol]
+    symbols: list[Raw]
 
 
 class Binance:
@@ -291,17 +294,18 @@ class Binance:
     def new_decoder(self, instruments: Instruments, downstream: EventHandler, *, reference: bool = False) -> Decoder:
         return self.decoder(instruments, downstream, exchange=self.id, reference=reference)
 
-    def load_instruments(self, payload: bytes, instruments: Instruments) -> None:
+    def load_instruments(self, payload: bytes, instruments: Instruments) -> list[str]:
+        skipped = []
         try:
             info = msgspec.json.decode(payload, type=ExchangeInfo)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DecodeError(f"{self.id} exchangeInfo: {error}", kind="wrong_type", payload=payload) from None
-        for symbol in info.symbols:
+        for entry in info.symbols:
             try:
-                self._add(symbol, instruments)
-            except (ArithmeticError, ValueError) as error:
-                text = f"{self.id} exchangeInfo: expected sizes of {symbol.symbol} that can be used, found: {error}"
-                raise DecodeError(text, kind="bad_value", payload=payload) from None
+                self._add(_decode_symbol(entry), instruments)
+            except (ArithmeticError, ValueError) as error:  # a missing field, a size that is none, a name given twice
+                skipped.append(f"{self.id} exchangeInfo: {error}: {excerpt(bytes(entry))}")
+        return skipped
 
     def _add(self, symbol: Symbol, instruments: Instruments) -> None:
         price, lot = symbol.filter("PRICE_FILTER"), symbol.filter("LOT_SIZE")

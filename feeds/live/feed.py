@@ -94,12 +94,15 @@ class LiveFeed:
     async def run(self) -> None:
         """Serve until stopped; UnknownSymbol, ConfigError or FetchError before the first connection."""
         catalogue = Instruments()
-        self.exchange.load_instruments(await self._rest.get(self.exchange.instruments_url), catalogue)
+        skipped = self.exchange.load_instruments(await self._rest.get(self.exchange.instruments_url), catalogue)
         plans = self.exchange.plan(self._subscriptions, catalogue)
         # Only what is subscribed is known to the decoders, in an order that a replay can repeat.
         for subscription in self._subscriptions:
             self.instruments.add_described(catalogue.resolve(self.exchange.id, subscription.symbol).describe())
         self.lines = [self._line(plan) for plan in plans]
+        if skipped and self.lines:
+            reason = f"{len(skipped)} entries of the instrument list skipped, the first: {skipped[0]}"
+            self.lines[0].receiver.status("problem", reason)
         tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(line.run()) for line in self.lines]
         tasks.append(asyncio.ensure_future(self._stopping.wait()))
         try:

@@ -1,5 +1,6 @@
 from decimal import Decimal
 
+import msgspec
 import orjson
 import pytest
 
@@ -176,18 +177,35 @@ def test_instruments_are_read_whatever_the_order_of_filters():
         b"<html>",
         b"[]",
         b"{}",
-        b'{"symbols":[{}]}',
-        info(listed(tick="abc")),
-        info(listed(tick="NaN")),
-        info(listed(step="1e-30")),
-        info(listed(), listed("BTCUSDT2")),
         b"[" * 100_000,
-        b'{"symbols":[{"symbol":"\xff"}]}',
     ],
 )
 def test_metadata_that_is_none_is_a_decode_error(payload):
     with pytest.raises(DecodeError, match="binance exchangeInfo"):
         BINANCE.load_instruments(payload, Instruments())
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (b"{}", "missing required field `symbol`"),
+        (b'{"symbol":"\xff"}', "utf-8"),
+        (msgspec.json.encode(listed("ETHUSDT", "ETH", tick="abc")), "ConversionSyntax"),
+        (msgspec.json.encode(listed("ETHUSDT", "ETH", step="1e-30")), "expected at most 18 decimals"),
+        (msgspec.json.encode(listed("BTCUSDT2")), "expected one instrument BTC-USDT, found BTCUSDT and BTCUSDT2"),
+    ],
+)
+def test_an_entry_that_cannot_be_used_is_skipped_with_its_reason(entry, reason):
+    instruments = Instruments()
+    payload = b'{"symbols":[%s,%s,%s]}' % (
+        msgspec.json.encode(listed()),
+        entry,
+        msgspec.json.encode(listed("SOLUSDT", "SOL")),
+    )
+    (skipped,) = BINANCE.load_instruments(payload, instruments)
+    assert [instrument.symbol for instrument in instruments] == ["BTC-USDT", "SOL-USDT"]
+    assert skipped.startswith("binance exchangeInfo: ")
+    assert reason in skipped
 
 
 def known(*raw_symbols):
