@@ -65,5 +65,13 @@ def test_every_path_it_names_exists() -> None:
         assert (PROJECT / path).exists(), path
 
 
+def test_its_measured_table_is_the_committed_result() -> None:
+    measured = (PROJECT / "benchmarks" / "RESULTS.md").read_text().splitlines()
+    section = README.partition("## Measured")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) > 4
+    assert [row for row in rows if row not in measured] == []
+
+
 def _blocks(language: str) -> list[str]:
     return [text for found, text in BLOCKS if found == language]
