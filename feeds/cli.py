@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import itertools
 import json
 import math
 import os
@@ -183,7 +184,7 @@ def commands() -> None:
 
     \b
     See it work, without a network:     feeds demo
-    Serve a simulated exchange:         feeds simulate binance BTCUSDT
+    Serve a simulated exchange:         feeds simulate binance
     Watch, with that running:           feeds live binance BTC-USDT --ws-url ws://127.0.0.1:PORT --rest-url http://...
     Record, then replay a strategy:     feeds record binance BTC-USDT -o session.feeds
                                         feeds replay session.feeds --strategy my_module:MyStrategy
@@ -344,9 +345,9 @@ def inspect(files: tuple[str, ...], format: Format, exchange: str | None, as_jso
 
 
 @commands.command()
-@click.argument("exchange")
-@click.argument("symbols", nargs=-1, required=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="A free one by default.")
+@click.argument("exchanges", nargs=-1, required=True)
+@click.option("--symbols", default="BTCUSDT,ETHUSDT,SOLUSDT", show_default=True, help="As the exchange writes them.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the first exchange; the others count up.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the order flow.")
 @click.option(
     "--rate", type=click.FloatRange(min=0, min_open=True), default=1000.0, show_default=True, help="Orders per second."
@@ -354,10 +355,10 @@ def inspect(files: tuple[str, ...], format: Format, exchange: str | None, as_jso
 @click.option("--recording", type=click.Path(exists=True, dir_okay=False), help="Play this instead of generating.")
 @click.option("--speed", callback=_speed, default="1", show_default=True, help="Of the recording: max, or a factor.")
 @click.option("--gap-every", type=click.FloatRange(min=0, min_open=True), help="Seconds between lost book messages.")
-@click.option("--json", "as_json", is_flag=True, help="Print the addresses as one JSON line, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print the addresses as a JSON line per exchange, for programs.")
 def simulate(
-    exchange: str,
-    symbols: tuple[str, ...],
+    exchanges: tuple[str, ...],
+    symbols: str,
     port: int,
     seed: int,
     rate: float,
@@ -366,52 +367,52 @@ def simulate(
     gap_every: float | None,
     as_json: bool,
 ) -> None:
-    """Serve an exchange's real protocol on loopback, until Ctrl-C: with generated order flow, or from a recording.
+    """Serve exchanges' real protocols on loopback, until Ctrl-C: with generated order flow, or from a recording."""
+    import uvloop
 
-    SYMBOLS are the exchange's (BTCUSDT).
-    """
     from feeds.simulator.faults import Gap
     from feeds.simulator.playback import Playback
     from feeds.simulator.server import SimulatedExchange
 
+    names = [name.strip() for name in symbols.split(",")]
     playback = None
     if recording is not None:
-        path = recording
-
-        def messages() -> Iterator[RawMessage]:
-            with open_recording(path) as source:
-                yield from source
-
-        playback = Playback(messages, speed=math.inf if speed is None else speed)
+        if len(exchanges) > 1:
+            raise click.BadParameter(f"expected one exchange with --recording, found {len(exchanges)}")
+        playback = Playback(lambda: _messages(recording), speed=math.inf if speed is None else speed)
 
     async def serve() -> None:
-        async with SimulatedExchange(
-            exchange, symbols, seed=seed, rate=rate, playback=playback, port=port
-        ) as simulated:
-            if as_json:
-                click.echo(json.dumps({"ws_url": simulated.ws_url, "rest_url": simulated.rest_url}))
-                sys.stdout.flush()
-            else:
-                out.print(
-                    f"{exchange} on {simulated.ws_url} and {simulated.rest_url}; Ctrl-C ends it. In another terminal:"
+        async with contextlib.AsyncExitStack() as stack:
+            simulated = []
+            for number, exchange in enumerate(exchanges):
+                one = SimulatedExchange(
+                    exchange, names, seed=seed, rate=rate, playback=playback, port=port + number if port else 0
                 )
-                out.out(
-                    f"  feeds live {exchange} {' '.join(symbols)} "
-                    f"--ws-url {simulated.ws_url} --rest-url {simulated.rest_url}"
-                )
-            number = 0
-            while True:
+                simulated.append(await stack.enter_async_context(one))
+                _announce(exchange, one.ws_url, one.rest_url, as_json)
+            for symbol in itertools.cycle(names):
                 await asyncio.sleep(gap_every or 3600)
-                if gap_every is not None:
-                    simulated.inject(Gap(symbol=symbols[number % len(symbols)]))
-                    number += 1
-
-    import uvloop
+                for one in simulated if gap_every is not None else ():
+                    one.inject(Gap(symbol=symbol))
 
     try:
         uvloop.run(serve())
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def _messages(recording: str) -> Iterator[RawMessage]:
+    with open_recording(recording) as source:
+        yield from source
+
+
+def _announce(exchange: str, ws_url: str, rest_url: str, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"exchange": exchange, "ws_url": ws_url, "rest_url": rest_url}))
+    else:
+        out.print(f"{exchange} on {ws_url} and {rest_url}; Ctrl-C ends it. In another terminal:")
+        out.print(f"  feeds live {exchange} BTCUSDT --ws-url {ws_url} --rest-url {rest_url}")
+    sys.stdout.flush()
 
 
 @commands.command()

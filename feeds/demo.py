@@ -69,7 +69,7 @@ def _strategy() -> EventHandler:
 @contextlib.contextmanager
 def _simulator(rate: float, seed: int) -> Iterator[Endpoints]:
     """Run the simulated exchange in a process of its own, as an exchange is elsewhere."""
-    command = [sys.executable, "-m", "feeds", "simulate", EXCHANGE, *SYMBOLS, "--json"]
+    command = [sys.executable, "-m", "feeds", "simulate", EXCHANGE, "--symbols", ",".join(SYMBOLS), "--json"]
     command += ["--rate", str(rate), "--seed", str(seed), "--gap-every", str(GAP_EVERY)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -56,11 +57,19 @@ def collected(tmp_path: Path) -> Path:
 @pytest.fixture
 def simulator() -> Iterator[dict[str, str]]:
     """A simulated exchange in a process of its own; its addresses."""
-    command = [sys.executable, "-m", "feeds", "simulate", "binance", "BTCUSDT", "ETHUSDT", "--json", "--rate", "2000"]
+    with serving("binance", "--rate", "2000") as (address,):
+        yield address
+
+
+@contextlib.contextmanager
+def serving(*arguments: str | Path) -> Iterator[list[dict[str, str]]]:
+    """Run `feeds simulate` in a process of its own; the addresses of its exchanges."""
+    command = [sys.executable, "-m", "feeds", "simulate", "--json", *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        yield json.loads(process.stdout.readline())
+        exchanges = [argument for argument in arguments if str(argument).startswith("binance")]
+        yield [json.loads(process.stdout.readline()) for _ in exchanges]
     finally:
         process.terminate()
         process.wait(10)
@@ -269,7 +278,7 @@ def test_from_and_to_bound_what_is_delivered(collected: Path) -> None:
         (["replay", "{file}", "--speed", "-1"], "expected 'max' or a factor above 0"),
         (["replay", "{file}", "--from", "noon"], "expected ns since the epoch or a time like"),
         (["record", "binance", "BTC-USDT", "-o", "{file}"], "exists"),
-        (["simulate", "kraken", "BTCUSDT"], "expected one of ['binance', 'binance-futures']"),
+        (["simulate", "kraken"], "expected one of ['binance', 'binance-futures']"),
     ],
 )
 def test_a_mistake_gets_a_message_and_no_traceback(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -292,6 +301,24 @@ def test_a_strategy_that_raises_is_named_with_its_event(collected: Path, tmp_pat
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
     assert done.returncode == 1
     assert "strategy 'Broken' raised KeyError in on_trade at <Trade binance BTCUSDT BUY 0.25 @ 100.2" in done.stderr
+
+
+def test_simulate_serves_several_exchanges_and_plays_a_recording(recorded: Path, tmp_path: Path) -> None:
+    with serving("binance-futures", "binance") as (futures, spot):
+        assert (futures["exchange"], spot["exchange"]) == ("binance-futures", "binance")
+        result = run("live", "binance-futures", "BTC-USDT-PERP", "--duration", "1", *addresses(futures))
+        assert "BTC-USDT-PERP: book SYNCING -> LIVE" in result.output
+    first = json.loads(run("inspect", recorded, "--json").output)
+    again = tmp_path / "again.feeds"
+    with serving("binance", "--recording", recorded, "--speed", "max") as (playing,):
+        run("record", "binance", "BTC-USDT", "ETH-USDT", "-o", again, "--duration", "1.5", *addresses(playing))
+    second = json.loads(run("inspect", again, "--json").output)
+    for before, after in zip(first["channels"], second["channels"], strict=True):
+        assert (before["raw_symbol"], before["quote"], before["trade"]) == (
+            after["raw_symbol"],
+            after["quote"],
+            after["trade"],
+        )
 
 
 def test_exchanges_lists_channels() -> None:
