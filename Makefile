@@ -26,11 +26,13 @@ clean:
 	find picows feeds strategies -name '*.so' -delete
 
 $(VENV)/bin/python:
+	@echo "Making a virtual environment in $(VENV)."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 
 # An editable install: the extension modules are built in place, and again when their sources change.
 $(VENV)/.built: $(VENV)/bin/python pyproject.toml $(SOURCES)
+	@echo "Building the extension modules: a minute or two, once."
 	$(BIN)/python -m pip install --quiet "setuptools>=77" "cython>=3.1"
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-build-isolation --editable .
 	touch $@
