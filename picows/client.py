@@ -9,12 +9,20 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from picows.errors import WSHandshakeError
-from picows.handshake import ClientHandshake, HeadersLike, WSUpgradeRequest, WSUpgradeResponse, reserved_bits
+from picows.errors import WSHandshakeError, WSInvalidStatusError
+from picows.handshake import (
+    ClientHandshake,
+    HeadersLike,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    header_pairs,
+    reserved_bits,
+)
 from picows.keepalive import keepalive_factory
 from picows.listener import WSListener
 from picows.logger import PICOWS_DEBUG_LL, LoggerLike, connection_logger
 from picows.protocol import WSProtocol
+from picows.redirect import headers_for, is_redirect, redirect_target
 from picows.transport import WSAutoPingStrategy, WSTransport
 from picows.url import WSParsedURL, parse_url
 
@@ -40,6 +48,7 @@ async def ws_connect(
     enable_auto_pong: bool = True,
     max_frame_size: int = 10 * 1024 * 1024,
     extra_headers: HeadersLike | None = None,
+    max_redirects: int = 5,
     read_buffer_init_size: int = 16 * 1024,
     socket_factory: SocketFactory | None = None,
     **kwargs: Any,
@@ -58,6 +67,9 @@ async def ws_connect(
     enable_auto_pong -- answer PING frames; they do not reach the listener then.
     max_frame_size -- bytes of payload; a longer frame closes the connection with MESSAGE_TOO_BIG.
     extra_headers -- for the upgrade request; Host and Authorization replace ours.
+    max_redirects -- how many redirects (301, 302, 303, 307, 308) are followed, never one from wss to ws; 0: none.
+        Another host gets neither the URL's credentials nor extra_headers, except for Origin, User-Agent,
+        Accept-Language, Sec-WebSocket-Extensions and Sec-WebSocket-Protocol.
     read_buffer_init_size -- bytes; the buffer grows for larger frames and shrinks to this again.
     socket_factory -- called with the parsed URL; returns, or is a coroutine that returns, a socket, connected or not,
         or None.
@@ -70,46 +82,73 @@ async def ws_connect(
         if name in kwargs:
             raise TypeError(f"ws_connect() sets {name!r} of loop.create_connection() itself")
     parsed = parse_url(url)
-    loop = asyncio.get_running_loop()
-    # Made before the connection: what is wrong with an argument leaves nothing behind.
-    protocol = _ClientProtocol(
-        ClientHandshake(parsed, extra_headers),
-        ws_listener_factory,
-        close_timeout=websocket_close_timeout,
-        is_client_side=True,
-        disconnect_on_exception=disconnect_on_exception,
-        enable_auto_pong=enable_auto_pong,
-        max_frame_size=max_frame_size,
-        read_buffer_init_size=read_buffer_init_size,
-        logger=connection_logger(logger_name, "client"),
-        make_keepalive=keepalive_factory(
-            enable_auto_ping, auto_ping_idle_timeout, auto_ping_reply_timeout, auto_ping_strategy
-        ),
+    headers = header_pairs(extra_headers)
+    logger = connection_logger(logger_name, "client")
+    make_keepalive = keepalive_factory(
+        enable_auto_ping, auto_ping_idle_timeout, auto_ping_reply_timeout, auto_ping_strategy
     )
-    if parsed.is_secure:
-        kwargs["ssl"] = ssl_context if ssl_context is not None else ssl.create_default_context()
-    sock = None if socket_factory is None else await _make_socket(socket_factory, parsed)
-    if sock is None:
-        await loop.create_connection(lambda: protocol, parsed.host, parsed.port, **kwargs)
-    else:
-        if parsed.is_secure:
-            kwargs.setdefault("server_hostname", parsed.host)
+    redirects = 0
+    while True:
+        # Made before the connection: what is wrong with an argument leaves nothing behind.
+        protocol = _ClientProtocol(
+            ClientHandshake(parsed, headers),
+            ws_listener_factory,
+            close_timeout=websocket_close_timeout,
+            is_client_side=True,
+            disconnect_on_exception=disconnect_on_exception,
+            enable_auto_pong=enable_auto_pong,
+            max_frame_size=max_frame_size,
+            read_buffer_init_size=read_buffer_init_size,
+            logger=logger,
+            make_keepalive=make_keepalive,
+        )
+        await _connect(protocol, parsed, ssl_context, socket_factory, kwargs)
         try:
-            await loop.create_connection(lambda: protocol, sock=sock, **kwargs)
-        except BaseException:
-            sock.close()
-            raise
+            await _upgraded(protocol, parsed, websocket_handshake_timeout)
+        except WSInvalidStatusError as refusal:
+            if redirects >= max_redirects or not is_redirect(refusal):
+                raise
+            target = redirect_target(parsed, refusal)
+            logger.info("redirected to %s:%s", target.host, target.port)
+            headers = headers_for(target, parsed, headers)
+            parsed = target
+            redirects += 1
+            continue
+        return protocol.transport, protocol.listener
+
+
+async def _connect(
+    protocol: _ClientProtocol,
+    url: WSParsedURL,
+    ssl_context: ssl.SSLContext | None,
+    socket_factory: SocketFactory | None,
+    kwargs: dict[str, Any],
+) -> None:
+    loop = asyncio.get_running_loop()
+    if url.is_secure:
+        kwargs = {**kwargs, "ssl": ssl_context if ssl_context is not None else ssl.create_default_context()}
+    sock = None if socket_factory is None else await _make_socket(socket_factory, url)
+    if sock is None:
+        await loop.create_connection(lambda: protocol, url.host, url.port, **kwargs)
+        return
+    if url.is_secure:
+        kwargs.setdefault("server_hostname", url.host)
     try:
-        await asyncio.wait_for(protocol.opened, websocket_handshake_timeout)
+        await loop.create_connection(lambda: protocol, sock=sock, **kwargs)
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def _upgraded(protocol: _ClientProtocol, url: WSParsedURL, timeout: float | None) -> None:
+    try:
+        await asyncio.wait_for(protocol.opened, timeout)
     except asyncio.TimeoutError:
         protocol.abort()
-        raise TimeoutError(
-            f"no WebSocket handshake with {parsed.host}:{parsed.port} within {websocket_handshake_timeout} seconds"
-        ) from None
+        raise TimeoutError(f"no WebSocket handshake with {url.host}:{url.port} within {timeout} seconds") from None
     except BaseException:
         protocol.abort()
         raise
-    return protocol.transport, protocol.listener
 
 
 async def _make_socket(socket_factory: SocketFactory, url: WSParsedURL) -> socket.socket | None:
