@@ -224,6 +224,7 @@ class ClientHandshake:
         max_header_size: int = MAX_HEADER_SIZE,
         max_body_size: int = MAX_BODY_SIZE,
     ) -> None:
+        self.url = url
         self._key = base64.b64encode(os.urandom(16)).decode()
         host = f"[{url.host}]" if ":" in url.host else url.host
         headers = CIMultiDict(
