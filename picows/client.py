@@ -21,6 +21,7 @@ from picows.handshake import (
 from picows.keepalive import keepalive_factory
 from picows.listener import WSListener
 from picows.logger import PICOWS_DEBUG_LL, LoggerLike, connection_logger
+from picows.network import network
 from picows.protocol import WSProtocol
 from picows.redirect import headers_for, is_redirect, redirect_target
 from picows.transport import WSAutoPingStrategy, WSTransport
@@ -52,6 +53,7 @@ async def ws_connect(
     proxy_ssl_context: ssl.SSLContext | None = None,
     read_buffer_init_size: int = 16 * 1024,
     socket_factory: SocketFactory | None = None,
+    use_aiofastnet: bool | None = None,
     **kwargs: Any,
 ) -> tuple[WSTransport, WSListener]:
     """Open a WebSocket at `url` and return its transport and listener.
@@ -78,6 +80,8 @@ async def ws_connect(
     socket_factory -- called with the parsed URL, or with the proxy's, for each connection; returns, or is a coroutine
         that returns, a socket, connected or not, or None: then it is made as without a factory. The socket is ours
         from then on.
+    use_aiofastnet -- carry the connection by aiofastnet's transports instead of the event loop's own. None: where they
+        are faster, which is everywhere; False leaves TLS to Python's ssl module.
     kwargs -- go to `loop.create_connection`: `family`, `local_addr`, `server_hostname`, `ssl_handshake_timeout` and the
         like. TypeError for those that we set ourselves.
 
@@ -99,6 +103,7 @@ async def ws_connect(
         proxy=proxy,
         proxy_ssl_context=proxy_ssl_context,
         timeout=websocket_handshake_timeout,
+        network=network(use_aiofastnet),
         kwargs=kwargs,
     )
     redirects = 0

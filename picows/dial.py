@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+from picows.network import Network
 from picows.proxy import HttpTunnel, TunnelProtocol, name, parse_proxy_url, socks_socket
 from picows.url import WSParsedURL
 
@@ -36,9 +37,11 @@ class Dialer:
         proxy: str | None,
         proxy_ssl_context: ssl.SSLContext | None,
         timeout: float | None,
+        network: Network,
         kwargs: dict[str, Any],
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._network = network
         self._ssl_context = ssl_context
         self._socket_factory = socket_factory
         self._proxy = None if proxy is None else parse_proxy_url(proxy)
@@ -84,7 +87,7 @@ class Dialer:
                 transport.resume_reading()
             else:
                 arguments = {"server_hostname": url.host, **self._tls_arguments}
-                secured = await self._loop.start_tls(transport, protocol, server_context, **arguments)
+                secured = await self._network.start_tls(transport, protocol, server_context, **arguments)
                 protocol.connection_made(cast(asyncio.Transport, secured))
         except TypeError as exc:
             transport.abort()
@@ -113,10 +116,10 @@ class Dialer:
             arguments = {"ssl": context, "server_hostname": peer.host, **tls_arguments}
         if sock is None:
             arguments |= self._tcp_arguments
-            await self._loop.create_connection(lambda: protocol, peer.host, peer.port, **arguments)
+            await self._network.create_connection(lambda: protocol, peer.host, peer.port, **arguments)
             return
         try:
-            await self._loop.create_connection(lambda: protocol, sock=sock, **arguments)
+            await self._network.create_connection(lambda: protocol, sock=sock, **arguments)
         except BaseException:
             sock.close()
             raise

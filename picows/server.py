@@ -19,6 +19,7 @@ from picows.handshake import (
 from picows.keepalive import keepalive_factory
 from picows.listener import WSListener
 from picows.logger import LoggerLike, connection_logger
+from picows.network import network
 from picows.protocol import WSProtocol
 from picows.transport import WSAutoPingStrategy, WSTransport
 
@@ -43,6 +44,7 @@ async def ws_create_server(
     enable_auto_pong: bool = True,
     max_frame_size: int = 10 * 1024 * 1024,
     read_buffer_init_size: int = 16 * 1024,
+    use_aiofastnet: bool | None = None,
     **kwargs: Any,
 ) -> asyncio.Server:
     """Serve WebSockets on `host` and `port` and return the asyncio.Server.
@@ -56,7 +58,6 @@ async def ws_create_server(
     The rest is as for ws_connect(). Exceptions of a listener are logged as errors. Closing the server ends no
     connection.
     """
-    loop = asyncio.get_running_loop()
     logger = connection_logger(logger_name, "server")
     make_keepalive = keepalive_factory(
         enable_auto_ping, auto_ping_idle_timeout, auto_ping_reply_timeout, auto_ping_strategy
@@ -77,7 +78,8 @@ async def ws_create_server(
         )
 
     make_protocol()  # what is wrong with the arguments is better said now than to every client
-    return await loop.create_server(make_protocol, host, port, **kwargs)
+    server = await network(use_aiofastnet).create_server(make_protocol, host, port, **kwargs)
+    return cast(asyncio.Server, server)
 
 
 class _ServerProtocol(WSProtocol):
