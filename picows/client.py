@@ -11,6 +11,8 @@ from typing import Any, cast
 from picows.dial import Dialer, SocketFactory
 from picows.errors import WSHandshakeError, WSInvalidStatusError
 from picows.handshake import (
+    MAX_BODY_SIZE,
+    MAX_HEADER_SIZE,
     ClientHandshake,
     HeadersLike,
     WSUpgradeRequest,
@@ -54,6 +56,8 @@ async def ws_connect(
     read_buffer_init_size: int = 16 * 1024,
     socket_factory: SocketFactory | None = None,
     use_aiofastnet: bool | None = None,
+    max_response_header_size: int = MAX_HEADER_SIZE,
+    max_response_body_size: int = MAX_BODY_SIZE,
     **kwargs: Any,
 ) -> tuple[WSTransport, WSListener]:
     """Open a WebSocket at `url` and return its transport and listener.
@@ -62,7 +66,8 @@ async def ws_connect(
         takes two arguments, else with none.
     ssl_context -- for wss; by default the server's certificate and name are verified against the system's authorities.
     disconnect_on_exception -- close with INTERNAL_ERROR when the listener raises; otherwise it is only logged.
-    websocket_handshake_timeout -- seconds from connected to upgraded, and likewise for a proxy; None: no limit.
+    websocket_handshake_timeout -- seconds from connected to upgraded; as many for the way through a proxy and, unless
+        kwargs have `ssl_handshake_timeout`, for TLS. None: no limit, and a minute for TLS.
     websocket_close_timeout -- seconds from our CLOSE, or disconnect(), to a forced end; None: no limit.
     logger_name -- what follows "picows." in the logger's name, or a logger.
     enable_auto_ping -- ping after `auto_ping_idle_timeout` seconds, by `auto_ping_strategy`, and close the connection
@@ -82,6 +87,8 @@ async def ws_connect(
         from then on.
     use_aiofastnet -- carry the connection by aiofastnet's transports instead of the event loop's own. None: where they
         are faster, which is everywhere; False leaves TLS to Python's ssl module.
+    max_response_header_size -- bytes of the server's response up to its empty line; more is a WSInvalidMessageError.
+    max_response_body_size -- bytes that are kept of the body of a response that refuses.
     kwargs -- go to `loop.create_connection`: `family`, `local_addr`, `server_hostname`, `ssl_handshake_timeout` and the
         like. TypeError for those that we set ourselves.
 
@@ -110,7 +117,9 @@ async def ws_connect(
     while True:
         # Made before the connection: what is wrong with an argument leaves nothing behind.
         protocol = _ClientProtocol(
-            ClientHandshake(parsed, headers),
+            ClientHandshake(
+                parsed, headers, max_header_size=max_response_header_size, max_body_size=max_response_body_size
+            ),
             ws_listener_factory,
             close_timeout=websocket_close_timeout,
             is_client_side=True,

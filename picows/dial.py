@@ -25,7 +25,8 @@ _TLS_ARGUMENTS = ("server_hostname", "ssl_handshake_timeout", "ssl_shutdown_time
 class Dialer:
     """Connects protocols to URLs as the arguments of ws_connect() say.
 
-    timeout -- seconds that a proxy may take from its connection to the tunnel; None: no limit.
+    timeout -- seconds for the way through a proxy and, unless kwargs say otherwise, for TLS; None: no limit, and the
+        event loop's for TLS.
     kwargs -- for loop.create_connection().
     """
 
@@ -48,6 +49,7 @@ class Dialer:
         self._proxy_ssl_context = proxy_ssl_context
         self._timeout = timeout
         self._tls_arguments = {name: kwargs[name] for name in _TLS_ARGUMENTS if name in kwargs}
+        self._tls_limits = {} if timeout is None else {"ssl_handshake_timeout": timeout}
         self._tcp_arguments = {name: kwargs[name] for name in kwargs if name not in _TLS_ARGUMENTS}
         if self._proxy is not None and self._proxy.scheme.startswith("socks"):
             unusable = sorted(set(self._tcp_arguments) - {"local_addr"})
@@ -86,7 +88,7 @@ class Dialer:
                 protocol.connection_made(transport)
                 transport.resume_reading()
             else:
-                arguments = {"server_hostname": url.host, **self._tls_arguments}
+                arguments = {"server_hostname": url.host, **self._tls_limits, **self._tls_arguments}
                 secured = await self._network.start_tls(transport, protocol, server_context, **arguments)
                 protocol.connection_made(cast(asyncio.Transport, secured))
         except TypeError as exc:
@@ -113,7 +115,7 @@ class Dialer:
         """Connect `protocol` to `peer`, over `sock` if there is one: it belongs to the connection from then on."""
         arguments: dict[str, Any] = {}
         if context is not None:
-            arguments = {"ssl": context, "server_hostname": peer.host, **tls_arguments}
+            arguments = {"ssl": context, "server_hostname": peer.host, **self._tls_limits, **tls_arguments}
         if sock is None:
             arguments |= self._tcp_arguments
             await self._network.create_connection(lambda: protocol, peer.host, peer.port, **arguments)

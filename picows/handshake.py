@@ -187,6 +187,8 @@ class _HeaderBlock:
     """Collects bytes up to the empty line that ends a header block."""
 
     def __init__(self, max_size: int) -> None:
+        if max_size <= 0:
+            raise ValueError(f"expected a positive limit of the size of an HTTP header, found {max_size}")
         self._received = bytearray()
         self._max_size = max_size
 
