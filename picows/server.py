@@ -56,6 +56,8 @@ async def ws_create_server(
         requests that ask for no WebSocket too), or None for a 404. If it raises, the client gets a 500.
     websocket_handshake_timeout -- seconds from connected to a complete request and, unless kwargs have
         `ssl_handshake_timeout`, for TLS; None: no limit, and a minute for TLS.
+    use_aiofastnet -- as for ws_connect(), but None leaves TLS to the event loop: with True, a client that hangs up
+        during the TLS handshake is reported to the loop's exception handler.
     max_request_header_size -- bytes of a request up to its empty line; more is answered with status 431.
     kwargs -- go to `loop.create_server`: `ssl`, `sock`, `reuse_port` and the like.
 
@@ -85,7 +87,8 @@ async def ws_create_server(
     if kwargs.get("ssl") is not None and websocket_handshake_timeout is not None:
         kwargs.setdefault("ssl_handshake_timeout", websocket_handshake_timeout)
     make_protocol()  # what is wrong with the arguments is better said now than to every client
-    server = await network(use_aiofastnet).create_server(make_protocol, host, port, **kwargs)
+    net = network(use_aiofastnet, serves_tls=bool(kwargs.get("ssl")))
+    server = await net.create_server(make_protocol, host, port, **kwargs)
     return cast(asyncio.Server, server)
 
 

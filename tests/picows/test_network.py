@@ -13,7 +13,7 @@ from picows import WSMsgType, ws_connect, ws_create_server
 from tests.picows.recorder import Echo, Recorder, read_buffer_capacity
 from tests.picows.test_proxy import HANDLERS, check_echo, proxy_context, running  # noqa: F401 - fixture
 from tests.picows.test_tls import authority, trusting  # noqa: F401 - fixtures
-from tests.picows.wire import BINARY
+from tests.picows.wire import BINARY, raw_client
 
 LARGE = bytes(range(256)) * (2 * 1024 * 1024 // 256)
 
@@ -38,6 +38,35 @@ def server_context(authority):  # noqa: F811
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     return context
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_the_choice_for_a_server(secure, server_context, trusting):  # noqa: F811
+    async with echo_server(None, server_context if secure else None) as (port, echo):
+        transport, _ = await ws_connect(
+            Recorder, f"{'wss' if secure else 'ws'}://127.0.0.1:{port}/", ssl_context=trusting
+        )  # fmt: skip
+        assert is_fast(echo.transport) == (not secure)
+        transport.disconnect()
+        await echo.transport.wait_disconnected()
+
+
+@pytest.mark.parametrize("hello", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01"])
+async def test_who_hangs_up_during_the_tls_handshake_is_no_event(hello, server_context, trusting, caplog):  # noqa: F811
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    async with echo_server(None, server_context) as (port, echo):
+        async with raw_client(port) as peer:
+            peer.send(hello)
+            if hello:
+                peer.writer.write_eof()
+                await peer.read_to_end()
+        # Whoever came before has been dealt with when the next one is served.
+        transport, listener = await ws_connect(Recorder, f"wss://127.0.0.1:{port}/", ssl_context=trusting)
+        await check_echo(transport, listener)
+        await echo.transport.wait_disconnected()
+    assert reported == []
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 
 
 @pytest.mark.parametrize("client_fast", [False, None])
