@@ -10,6 +10,7 @@ from picows.errors import (
     WSInvalidUpgradeError,
     WSInvalidURL,
     WSProtocolError,
+    WSProxyError,
 )
 from picows.frame import WSCloseCode, WSFrame, WSMsgType
 from picows.handshake import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
@@ -36,6 +37,7 @@ __all__ = [
     "WSMsgType",
     "WSParsedURL",
     "WSProtocolError",
+    "WSProxyError",
     "WSTransport",
     "WSUpgradeRequest",
     "WSUpgradeResponse",

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, cast
 
-from picows.errors import WSHandshakeError
-from picows.handshake import ClientHandshake, HeadersLike, WSUpgradeRequest, WSUpgradeResponse, reserved_bits
+from picows.dial import Dialer, SocketFactory
+from picows.errors import WSHandshakeError, WSInvalidStatusError
+from picows.handshake import (
+    MAX_BODY_SIZE,
+    MAX_HEADER_SIZE,
+    ClientHandshake,
+    HeadersLike,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    header_pairs,
+    reserved_bits,
+)
 from picows.keepalive import keepalive_factory
 from picows.listener import WSListener
 from picows.logger import PICOWS_DEBUG_LL, LoggerLike, connection_logger
+from picows.network import network
 from picows.protocol import WSProtocol
+from picows.redirect import headers_for, is_redirect, redirect_target
 from picows.transport import WSAutoPingStrategy, WSTransport
 from picows.url import WSParsedURL, parse_url
 
 __all__ = ["ws_connect"]
 
 ListenerFactory = Callable[[], WSListener] | Callable[[WSUpgradeRequest, WSUpgradeResponse], WSListener]
-SocketFactory = Callable[[WSParsedURL], socket.socket | Awaitable[socket.socket | None] | None]
 
 
 async def ws_connect(
@@ -40,8 +50,14 @@ async def ws_connect(
     enable_auto_pong: bool = True,
     max_frame_size: int = 10 * 1024 * 1024,
     extra_headers: HeadersLike | None = None,
+    max_redirects: int = 5,
+    proxy: str | None = None,
+    proxy_ssl_context: ssl.SSLContext | None = None,
     read_buffer_init_size: int = 16 * 1024,
     socket_factory: SocketFactory | None = None,
+    use_aiofastnet: bool | None = None,
+    max_response_header_size: int = MAX_HEADER_SIZE,
+    max_response_body_size: int = MAX_BODY_SIZE,
     **kwargs: Any,
 ) -> tuple[WSTransport, WSListener]:
     """Open a WebSocket at `url` and return its transport and listener.
@@ -50,7 +66,8 @@ async def ws_connect(
         takes two arguments, else with none.
     ssl_context -- for wss; by default the server's certificate and name are verified against the system's authorities.
     disconnect_on_exception -- close with INTERNAL_ERROR when the listener raises; otherwise it is only logged.
-    websocket_handshake_timeout -- seconds from connected to upgraded; None: no limit.
+    websocket_handshake_timeout -- seconds from connected to upgraded; as many for the way through a proxy and, unless
+        kwargs have `ssl_handshake_timeout`, for TLS. None: no limit, and a minute for TLS.
     websocket_close_timeout -- seconds from our CLOSE, or disconnect(), to a forced end; None: no limit.
     logger_name -- what follows "picows." in the logger's name, or a logger.
     enable_auto_ping -- ping after `auto_ping_idle_timeout` seconds, by `auto_ping_strategy`, and close the connection
@@ -58,82 +75,84 @@ async def ws_connect(
     enable_auto_pong -- answer PING frames; they do not reach the listener then.
     max_frame_size -- bytes of payload; a longer frame closes the connection with MESSAGE_TOO_BIG.
     extra_headers -- for the upgrade request; Host and Authorization replace ours.
+    max_redirects -- how many redirects (301, 302, 303, 307, 308) are followed, never one from wss to ws; 0: none.
+        Another host gets neither the URL's credentials nor extra_headers, except for Origin, User-Agent,
+        Accept-Language, Sec-WebSocket-Extensions and Sec-WebSocket-Protocol.
+    proxy -- URL of a proxy, with credentials if it wants them: http, https, socks4 or socks5. A SOCKS 4 proxy is given
+        the server's address, the others its name. wss through an https proxy on the loop of asyncio needs Python 3.11.
+    proxy_ssl_context -- for an https proxy; by default its certificate and name are verified like a server's.
     read_buffer_init_size -- bytes; the buffer grows for larger frames and shrinks to this again.
-    socket_factory -- called with the parsed URL; returns, or is a coroutine that returns, a socket, connected or not,
-        or None.
-    kwargs -- go to `loop.create_connection`.
+    socket_factory -- called with the parsed URL, or with the proxy's, for each connection; returns, or is a coroutine
+        that returns, a socket, connected or not, or None: then it is made as without a factory. The socket is ours
+        from then on.
+    use_aiofastnet -- carry the connection by aiofastnet's transports instead of the event loop's own. None: where they
+        are faster, which is everywhere; False leaves TLS to Python's ssl module.
+    max_response_header_size -- bytes of the server's response up to its empty line; more is a WSInvalidMessageError.
+    max_response_body_size -- bytes that are kept of the body of a response that refuses.
+    kwargs -- go to `loop.create_connection`: `family`, `local_addr`, `server_hostname`, `ssl_handshake_timeout` and the
+        like. TypeError for those that we set ourselves.
 
-    Raises WSInvalidURL, WSHandshakeError (see its subclasses) for an answer that is no WebSocket, TimeoutError, and
-    what the network raises.
+    Raises WSInvalidURL, WSHandshakeError (see its subclasses) for an answer that is no WebSocket, WSProxyError,
+    TimeoutError, and what the network raises.
     """
     for name in ("ssl", "sock", "all_errors", "protocol_factory", "host", "port"):
         if name in kwargs:
             raise TypeError(f"ws_connect() sets {name!r} of loop.create_connection() itself")
     parsed = parse_url(url)
-    loop = asyncio.get_running_loop()
-    # Made before the connection: what is wrong with an argument leaves nothing behind.
-    protocol = _ClientProtocol(
-        ClientHandshake(parsed, extra_headers),
-        ws_listener_factory,
-        close_timeout=websocket_close_timeout,
-        is_client_side=True,
-        disconnect_on_exception=disconnect_on_exception,
-        enable_auto_pong=enable_auto_pong,
-        max_frame_size=max_frame_size,
-        read_buffer_init_size=read_buffer_init_size,
-        logger=connection_logger(logger_name, "client"),
-        make_keepalive=keepalive_factory(
-            enable_auto_ping, auto_ping_idle_timeout, auto_ping_reply_timeout, auto_ping_strategy
-        ),
+    headers = header_pairs(extra_headers)
+    logger = connection_logger(logger_name, "client")
+    make_keepalive = keepalive_factory(
+        enable_auto_ping, auto_ping_idle_timeout, auto_ping_reply_timeout, auto_ping_strategy
     )
-    if parsed.is_secure:
-        kwargs["ssl"] = ssl_context if ssl_context is not None else ssl.create_default_context()
-    sock = None if socket_factory is None else await _make_socket(socket_factory, parsed)
-    if sock is None:
-        await loop.create_connection(lambda: protocol, parsed.host, parsed.port, **kwargs)
-    else:
-        if parsed.is_secure:
-            kwargs.setdefault("server_hostname", parsed.host)
+    dialer = Dialer(
+        ssl_context=ssl_context,
+        socket_factory=socket_factory,
+        proxy=proxy,
+        proxy_ssl_context=proxy_ssl_context,
+        timeout=websocket_handshake_timeout,
+        network=network(use_aiofastnet),
+        kwargs=kwargs,
+    )
+    redirects = 0
+    while True:
+        # Made before the connection: what is wrong with an argument leaves nothing behind.
+        protocol = _ClientProtocol(
+            ClientHandshake(
+                parsed, headers, max_header_size=max_response_header_size, max_body_size=max_response_body_size
+            ),
+            ws_listener_factory,
+            close_timeout=websocket_close_timeout,
+            is_client_side=True,
+            disconnect_on_exception=disconnect_on_exception,
+            enable_auto_pong=enable_auto_pong,
+            max_frame_size=max_frame_size,
+            read_buffer_init_size=read_buffer_init_size,
+            logger=logger,
+            make_keepalive=make_keepalive,
+        )
         try:
-            await loop.create_connection(lambda: protocol, sock=sock, **kwargs)
+            await dialer.dial(protocol, parsed)
+            await _upgraded(protocol, parsed, websocket_handshake_timeout)
+        except WSInvalidStatusError as refusal:
+            if redirects >= max_redirects or not is_redirect(refusal):
+                raise
+            target = redirect_target(parsed, refusal)
+            logger.info("redirected to %s:%s", target.host, target.port)
+            headers = headers_for(target, parsed, headers)
+            parsed = target
+            redirects += 1
+            continue
         except BaseException:
-            sock.close()
+            protocol.abort()
             raise
+        return protocol.transport, protocol.listener
+
+
+async def _upgraded(protocol: _ClientProtocol, url: WSParsedURL, timeout: float | None) -> None:
     try:
-        await asyncio.wait_for(protocol.opened, websocket_handshake_timeout)
+        await asyncio.wait_for(protocol.opened, timeout)
     except asyncio.TimeoutError:
-        protocol.abort()
-        raise TimeoutError(
-            f"no WebSocket handshake with {parsed.host}:{parsed.port} within {websocket_handshake_timeout} seconds"
-        ) from None
-    except BaseException:
-        protocol.abort()
-        raise
-    return protocol.transport, protocol.listener
-
-
-async def _make_socket(socket_factory: SocketFactory, url: WSParsedURL) -> socket.socket | None:
-    made = socket_factory(url)
-    sock = await made if inspect.isawaitable(made) else made
-    if sock is None:
-        return None
-    sock.setblocking(False)
-    try:
-        sock.getpeername()
-    except OSError:
-        try:
-            await _connect_socket(sock, url)
-        except BaseException:
-            sock.close()
-            raise
-    return sock
-
-
-async def _connect_socket(sock: socket.socket, url: WSParsedURL) -> None:
-    loop = asyncio.get_running_loop()
-    addresses = await loop.getaddrinfo(url.host, url.port, family=sock.family, type=sock.type, proto=sock.proto)
-    # A socket that failed to connect cannot be tried again everywhere, and we were given only one.
-    await loop.sock_connect(sock, addresses[0][4])
+        raise TimeoutError(f"no WebSocket handshake with {url.host}:{url.port} within {timeout} seconds") from None
 
 
 def _wants_handshake(factory: ListenerFactory) -> bool:
@@ -175,6 +194,9 @@ class _ClientProtocol(WSProtocol):
         self._stream.write(self._request)
 
     def abort(self) -> None:
+        """Nobody waits for `opened` any more."""
+        if not self.opened.cancel() and not self.opened.cancelled():
+            self.opened.exception()
         if self._stream is not None:
             self._stream.abort()
 
@@ -196,7 +218,14 @@ class _ClientProtocol(WSProtocol):
             return
         stream = cast(asyncio.Transport, self._stream)
         transport = WSTransport(
-            self._loop, stream, listener, self._handshake.request, response, self._close_timeout, True
+            self._loop,
+            stream,
+            listener,
+            self._handshake.request,
+            response,
+            self._close_timeout,
+            True,
+            self._handshake.url.is_secure,
         )
         # Not with the path: an exchange may have us put a secret key into it.
         self.logger.info("connected to %s", stream.get_extra_info("peername"))

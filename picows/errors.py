@@ -18,6 +18,7 @@ __all__ = [
     "WSInvalidURL",
     "WSInvalidUpgradeError",
     "WSProtocolError",
+    "WSProxyError",
 ]
 
 
@@ -82,6 +83,17 @@ class WSInvalidUpgradeError(WSInvalidHeaderError):
     """The Upgrade or the Connection header does not switch to WebSocket."""
 
 
+class WSProxyError(WSError):
+    """A proxy refused the way to the server, or does not speak its protocol.
+
+    `code` is what it answered, None if that was nothing of the kind: a status of HTTP, a reply code of SOCKS.
+    """
+
+    def __init__(self, description: str, code: int | None = None) -> None:
+        super().__init__(description)
+        self.code = code
+
+
 class WSProtocolError(WSError):
     """The peer broke RFC 6455; also raised by a listener to choose the code of the CLOSE frame.
 
@@ -92,3 +104,6 @@ class WSProtocolError(WSError):
         super().__init__(WSCloseCode(code), message)
         self.code = WSCloseCode(code)
         self.message = message
+
+    def __str__(self) -> str:
+        return self.message

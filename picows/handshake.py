@@ -187,6 +187,8 @@ class _HeaderBlock:
     """Collects bytes up to the empty line that ends a header block."""
 
     def __init__(self, max_size: int) -> None:
+        if max_size <= 0:
+            raise ValueError(f"expected a positive limit of the size of an HTTP header, found {max_size}")
         self._received = bytearray()
         self._max_size = max_size
 
@@ -224,6 +226,7 @@ class ClientHandshake:
         max_header_size: int = MAX_HEADER_SIZE,
         max_body_size: int = MAX_BODY_SIZE,
     ) -> None:
+        self.url = url
         self._key = base64.b64encode(os.urandom(16)).decode()
         host = f"[{url.host}]" if ":" in url.host else url.host
         headers = CIMultiDict(

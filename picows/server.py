@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from picows.errors import WSHandshakeError
 from picows.handshake import (
+    MAX_HEADER_SIZE,
     ServerHandshake,
     WSUpgradeRequest,
     WSUpgradeResponse,
@@ -19,6 +20,7 @@ from picows.handshake import (
 from picows.keepalive import keepalive_factory
 from picows.listener import WSListener
 from picows.logger import LoggerLike, connection_logger
+from picows.network import network
 from picows.protocol import WSProtocol
 from picows.transport import WSAutoPingStrategy, WSTransport
 
@@ -43,6 +45,8 @@ async def ws_create_server(
     enable_auto_pong: bool = True,
     max_frame_size: int = 10 * 1024 * 1024,
     read_buffer_init_size: int = 16 * 1024,
+    use_aiofastnet: bool | None = None,
+    max_request_header_size: int = MAX_HEADER_SIZE,
     **kwargs: Any,
 ) -> asyncio.Server:
     """Serve WebSockets on `host` and `port` and return the asyncio.Server.
@@ -50,13 +54,16 @@ async def ws_create_server(
     ws_listener_factory -- called with each request; routes by it. Returns a listener to open a WebSocket, a
         WSUpgradeResponseWithListener to choose the response (headers of a 101, or another status with a body: it sees
         requests that ask for no WebSocket too), or None for a 404. If it raises, the client gets a 500.
-    websocket_handshake_timeout -- seconds from connected to a complete request; None: no limit.
+    websocket_handshake_timeout -- seconds from connected to a complete request and, unless kwargs have
+        `ssl_handshake_timeout`, for TLS; None: no limit, and a minute for TLS.
+    use_aiofastnet -- as for ws_connect(), but None leaves TLS to the event loop: with True, a client that hangs up
+        during the TLS handshake is reported to the loop's exception handler.
+    max_request_header_size -- bytes of a request up to its empty line; more is answered with status 431.
     kwargs -- go to `loop.create_server`: `ssl`, `sock`, `reuse_port` and the like.
 
     The rest is as for ws_connect(). Exceptions of a listener are logged as errors. Closing the server ends no
     connection.
     """
-    loop = asyncio.get_running_loop()
     logger = connection_logger(logger_name, "server")
     make_keepalive = keepalive_factory(
         enable_auto_ping, auto_ping_idle_timeout, auto_ping_reply_timeout, auto_ping_strategy
@@ -67,6 +74,7 @@ async def ws_create_server(
             ws_listener_factory,
             handshake_timeout=websocket_handshake_timeout,
             close_timeout=websocket_close_timeout,
+            max_header_size=max_request_header_size,
             is_client_side=False,
             disconnect_on_exception=disconnect_on_exception,
             enable_auto_pong=enable_auto_pong,
@@ -76,8 +84,12 @@ async def ws_create_server(
             make_keepalive=make_keepalive,
         )
 
+    if kwargs.get("ssl") is not None and websocket_handshake_timeout is not None:
+        kwargs.setdefault("ssl_handshake_timeout", websocket_handshake_timeout)
     make_protocol()  # what is wrong with the arguments is better said now than to every client
-    return await loop.create_server(make_protocol, host, port, **kwargs)
+    net = network(use_aiofastnet, serves_tls=bool(kwargs.get("ssl")))
+    server = await net.create_server(make_protocol, host, port, **kwargs)
+    return cast(asyncio.Server, server)
 
 
 class _ServerProtocol(WSProtocol):
@@ -87,13 +99,14 @@ class _ServerProtocol(WSProtocol):
         *,
         handshake_timeout: float | None,
         close_timeout: float | None,
+        max_header_size: int,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._listener_factory = listener_factory
         self._handshake_timeout = handshake_timeout
         self._close_timeout = close_timeout
-        self._handshake = ServerHandshake()
+        self._handshake = ServerHandshake(max_header_size=max_header_size)
         self._loop = asyncio.get_running_loop()
         self._stream: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None

@@ -29,6 +29,7 @@ class WSTransport:
         response: WSUpgradeResponse | None,
         close_timeout: float | None,
         is_client_side: bool,
+        is_secure: bool | None = None,
     ) -> None: ...
     @property
     def underlying_transport(self) -> asyncio.Transport: ...
@@ -44,7 +45,7 @@ class WSTransport:
     def is_client_side(self) -> bool: ...
     @property
     def is_secure(self) -> bool:
-        """True over TLS."""
+        """True if TLS reaches from here to the peer: not for ws through an https proxy."""
 
     @property
     def is_close_frame_sent(self) -> bool: ...

@@ -31,7 +31,9 @@ cdef class WSTransport:
     or after disconnect(), is dropped without a word, because the peer may no longer read it.
     """
 
-    def __init__(self, loop, underlying_transport, listener, request, response, close_timeout, is_client_side):
+    def __init__(
+        self, loop, underlying_transport, listener, request, response, close_timeout, is_client_side, is_secure=None
+    ):
         self.loop = loop
         self.underlying_transport = underlying_transport
         self.write = underlying_transport.write
@@ -40,7 +42,9 @@ cdef class WSTransport:
         self.response = response
         self.close_timeout = close_timeout
         self.is_client_side = is_client_side
-        self.is_secure = underlying_transport.get_extra_info("ssl_object") is not None
+        if is_secure is None:
+            is_secure = underlying_transport.get_extra_info("ssl_object") is not None
+        self.is_secure = is_secure
         self.thread_id = PyThread_get_thread_ident()
         self.disconnected = loop.create_future()
 

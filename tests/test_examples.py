@@ -55,3 +55,48 @@ def test_websocket_echo() -> None:
     out = example("websocket_echo.py")
     assert [line.partition(" -")[0].strip() for line in out.splitlines()] == ["message 0", "message 1", "message 2"]
     assert "and that was all, for now" in out.splitlines()[-1]
+
+
+def test_websocket_reconnect() -> None:
+    out = example("websocket_reconnect.py")
+    assert out.splitlines() == ["failed: WSInvalidStatusError", "received one message", "received one message"]
+
+
+def test_websocket_broadcast() -> None:
+    assert example("websocket_broadcast.py").splitlines() == [
+        "dropping a client that does not read",
+        "the client that reads has every message: True",
+    ]
+
+
+def test_websocket_fragments() -> None:
+    assert example("websocket_fragments.py").splitlines() == [
+        "7 frames, one message of 100000 bytes: True",
+        "refused: MESSAGE_TOO_BIG",
+    ]
+
+
+def test_websocket_tls() -> None:
+    refused, received = example("websocket_tls.py").splitlines()
+    assert refused.startswith("refused: ")
+    assert received == "for your eyes only"
+
+
+def test_websocket_subprotocol() -> None:
+    assert example("websocket_subprotocol.py").splitlines() == [
+        "quotes.v3, quotes.v2, quotes.v1: quotes.v2",
+        "quotes.v1: quotes.v1",
+        "chat: no common subprotocol",
+    ]
+
+
+def test_websocket_health() -> None:
+    assert example("websocket_health.py").splitlines() == ["/health 200 ok", "/metrics 200 feed_connections 1"]
+
+
+def test_websocket_proxy() -> None:
+    assert example("websocket_proxy.py").splitlines() == [
+        "without credentials: 407",
+        "proxy: tunnel to localhost",
+        "connected; encrypted up to the server: True",
+    ]

@@ -13,6 +13,7 @@ from picows import (
     WSInvalidStatusError,
     WSInvalidUpgradeError,
     WSInvalidURL,
+    parse_url,
     ws_connect,
 )
 from tests.picows.recorder import Recorder
@@ -162,6 +163,26 @@ async def test_nobody_listens():
             await ws_connect(Recorder, f"ws://127.0.0.1:{sock.getsockname()[1]}/")
 
 
+async def test_the_limits_of_a_response_are_arguments():
+    with pytest.raises(WSInvalidMessageError, match="at most 100 bytes of HTTP header"):
+        await connect_to(lambda _: b"HTTP/1.1 403 Forbidden\r\nX: " + b"x" * 100, max_response_header_size=100)
+    with pytest.raises(WSInvalidStatusError) as info:
+        await connect_to(lambda _: b"HTTP/1.1 403 No\r\n\r\n" + b"x" * 100, max_response_body_size=7)
+    assert info.value.response.body == info.value.raw_body == b"x" * 7
+
+
+@pytest.mark.parametrize("use_aiofastnet", [False, True])
+async def test_a_server_that_never_speaks_tls(use_aiofastnet):
+    async with raw_server() as server:
+        with pytest.raises((ConnectionError, TimeoutError)):
+            await ws_connect(
+                Recorder,
+                f"wss://127.0.0.1:{server.port}/",
+                websocket_handshake_timeout=0.05,
+                use_aiofastnet=use_aiofastnet,
+            )
+
+
 # ---- arguments ------------------------------------------------------------------------------------
 
 
@@ -180,6 +201,7 @@ async def test_a_bad_url():
     "kwargs",
     [
         {"max_frame_size": 0},
+        {"max_response_header_size": 0},
         {"read_buffer_init_size": 0},
         {"enable_auto_ping": True, "auto_ping_idle_timeout": 0},
         {"enable_auto_ping": True, "auto_ping_reply_timeout": -1},
@@ -231,6 +253,38 @@ async def test_socket_factory(factory):
         assert await listener.next_frame() == (TEXT, b"x")
         transport.disconnect()
         await transport.wait_disconnected()
+
+
+async def test_a_socket_factory_must_return_a_socket():
+    with pytest.raises(TypeError, match="to return a socket or None, found 5"):
+        await ws_connect(Recorder, "ws://127.0.0.1:1/", socket_factory=lambda _: 5)
+
+
+async def test_a_socket_factory_sees_the_parsed_url_and_may_raise():
+    seen = []
+
+    async def factory(url):
+        seen.append(url)
+        raise LookupError("no interface")
+
+    with pytest.raises(LookupError, match="no interface"):
+        await ws_connect(Recorder, "ws://127.0.0.1:1/x", socket_factory=factory)
+    assert seen == [parse_url("ws://127.0.0.1:1/x")]
+
+
+async def test_a_blocking_socket_does_not_block_the_loop():
+    async with raw_server() as server:
+        peer_task = asyncio.ensure_future(server.upgraded_peer())
+        made = socket.socket()
+        made.settimeout(30)
+        transport, _ = await ws_connect(
+            Recorder, f"ws://127.0.0.1:{server.port}/", socket_factory=lambda _: made
+        )  # fmt: skip
+        await peer_task
+        assert made.gettimeout() == 0
+        transport.disconnect()
+        await transport.wait_disconnected()
+        assert made.fileno() == -1
 
 
 async def test_a_socket_that_cannot_connect_is_closed():

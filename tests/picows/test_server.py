@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,6 +15,7 @@ from picows import (
     ws_create_server,
 )
 from tests.picows.recorder import Echo, Recorder
+from tests.picows.test_tls import authority  # noqa: F401 - fixture
 from tests.picows.wire import BINARY, TEXT, frame, raw_client, request, upgraded_client
 
 MASK = b"\x0a\x0b\x0c\x0d"
@@ -146,6 +148,22 @@ async def test_requests_that_are_refused(data, status):
 async def test_a_client_that_sends_no_request_is_disconnected():
     async with serving(lambda _: Recorder(), websocket_handshake_timeout=0.05) as port:
         assert await exchange(port, b"GET / HT") == b""
+
+
+@pytest.mark.parametrize("use_aiofastnet", [False, True])
+async def test_a_client_that_never_speaks_tls_is_disconnected(use_aiofastnet, authority):  # noqa: F811
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    arguments = {"ssl": context, "websocket_handshake_timeout": 0.05, "use_aiofastnet": use_aiofastnet}
+    async with serving(lambda _: Recorder(), **arguments) as port:
+        assert await exchange(port, b"") == b""
+
+
+async def test_the_limit_of_a_request_is_an_argument():
+    async with serving(lambda _: Recorder(), max_request_header_size=100) as port:
+        assert (await exchange(port, request(X=b"x" * 100))).startswith(b"HTTP/1.1 431 ")
+    with pytest.raises(ValueError, match="limit"):
+        await ws_create_server(lambda _: None, "127.0.0.1", 0, max_request_header_size=0)
 
 
 async def test_the_handshake_timeout_ends_with_the_handshake():
