@@ -14,6 +14,7 @@ from picows.handshake import ClientHandshake, HeadersLike, WSUpgradeRequest, WSU
 from picows.keepalive import keepalive_factory
 from picows.listener import WSListener
 from picows.logger import PICOWS_DEBUG_LL, LoggerLike, connection_logger
+from picows.negotiation import WSDeflateConfig, deflate_config
 from picows.protocol import WSProtocol
 from picows.transport import WSAutoPingStrategy, WSTransport
 from picows.url import WSParsedURL, parse_url
@@ -42,6 +43,7 @@ async def ws_connect(
     extra_headers: HeadersLike | None = None,
     read_buffer_init_size: int = 16 * 1024,
     socket_factory: SocketFactory | None = None,
+    permessage_deflate: WSDeflateConfig | bool | None = None,
     **kwargs: Any,
 ) -> tuple[WSTransport, WSListener]:
     """Open a WebSocket at `url` and return its transport and listener.
@@ -61,6 +63,8 @@ async def ws_connect(
     read_buffer_init_size -- bytes; the buffer grows for larger frames and shrinks to this again.
     socket_factory -- called with the parsed URL; returns, or is a coroutine that returns, a socket, connected or not,
         or None.
+    permessage_deflate -- True or a WSDeflateConfig: offer compression (RFC 7692). If the server accepts, messages are
+        compressed when sent, and frames have been inflated when they reach the listener.
     kwargs -- go to `loop.create_connection`.
 
     Raises WSInvalidURL, WSHandshakeError (see its subclasses) for an answer that is no WebSocket, TimeoutError, and
@@ -73,7 +77,7 @@ async def ws_connect(
     loop = asyncio.get_running_loop()
     # Made before the connection: what is wrong with an argument leaves nothing behind.
     protocol = _ClientProtocol(
-        ClientHandshake(parsed, extra_headers),
+        ClientHandshake(parsed, extra_headers, deflate=deflate_config(permessage_deflate)),
         ws_listener_factory,
         close_timeout=websocket_close_timeout,
         is_client_side=True,
@@ -201,7 +205,9 @@ class _ClientProtocol(WSProtocol):
         # Not with the path: an exchange may have us put a secret key into it.
         self.logger.info("connected to %s", stream.get_extra_info("peername"))
         self.opened.set_result(None)
-        self.open(transport, listener, reserved_bits(response), self._handshake.trailing)
+        self.open(
+            transport, listener, reserved_bits(response), self._handshake.trailing, self._handshake.agreed_deflate
+        )
 
     def handshake_lost(self, exc: Exception | None) -> None:
         if self.opened.done():

@@ -19,6 +19,7 @@ from picows.handshake import (
 from picows.keepalive import keepalive_factory
 from picows.listener import WSListener
 from picows.logger import LoggerLike, connection_logger
+from picows.negotiation import WSDeflateConfig, deflate_config
 from picows.protocol import WSProtocol
 from picows.transport import WSAutoPingStrategy, WSTransport
 
@@ -43,6 +44,7 @@ async def ws_create_server(
     enable_auto_pong: bool = True,
     max_frame_size: int = 10 * 1024 * 1024,
     read_buffer_init_size: int = 16 * 1024,
+    permessage_deflate: WSDeflateConfig | bool | None = None,
     **kwargs: Any,
 ) -> asyncio.Server:
     """Serve WebSockets on `host` and `port` and return the asyncio.Server.
@@ -51,6 +53,7 @@ async def ws_create_server(
         WSUpgradeResponseWithListener to choose the response (headers of a 101, or another status with a body: it sees
         requests that ask for no WebSocket too), or None for a 404. If it raises, the client gets a 500.
     websocket_handshake_timeout -- seconds from connected to a complete request; None: no limit.
+    permessage_deflate -- True or a WSDeflateConfig: compress for clients that offer it (RFC 7692).
     kwargs -- go to `loop.create_server`: `ssl`, `sock`, `reuse_port` and the like.
 
     The rest is as for ws_connect(). Exceptions of a listener are logged as errors. Closing the server ends no
@@ -62,10 +65,13 @@ async def ws_create_server(
         enable_auto_ping, auto_ping_idle_timeout, auto_ping_reply_timeout, auto_ping_strategy
     )
 
+    deflate = deflate_config(permessage_deflate)
+
     def make_protocol() -> _ServerProtocol:
         return _ServerProtocol(
             ws_listener_factory,
             handshake_timeout=websocket_handshake_timeout,
+            deflate=deflate,
             close_timeout=websocket_close_timeout,
             is_client_side=False,
             disconnect_on_exception=disconnect_on_exception,
@@ -86,6 +92,7 @@ class _ServerProtocol(WSProtocol):
         listener_factory: ListenerFactory,
         *,
         handshake_timeout: float | None,
+        deflate: WSDeflateConfig | None,
         close_timeout: float | None,
         **kwargs: Any,
     ) -> None:
@@ -93,7 +100,7 @@ class _ServerProtocol(WSProtocol):
         self._listener_factory = listener_factory
         self._handshake_timeout = handshake_timeout
         self._close_timeout = close_timeout
-        self._handshake = ServerHandshake()
+        self._handshake = ServerHandshake(deflate=deflate)
         self._loop = asyncio.get_running_loop()
         self._stream: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -137,7 +144,9 @@ class _ServerProtocol(WSProtocol):
             return
         self._stop_timer()
         transport = WSTransport(self._loop, self._stream, listener, request, response, self._close_timeout, False)
-        self.open(transport, listener, reserved_bits(response), self._handshake.trailing)
+        self.open(
+            transport, listener, reserved_bits(response), self._handshake.trailing, self._handshake.agreed_deflate
+        )
 
     def handshake_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
