@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find picows feeds strategies -name '*.pyx' -o -name '*.pxd' -o -name 'mask.[ch]' -o -name '*.h')
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench lint conformance clean
 
 demo: $(VENV)/.built
 	$(BIN)/feeds demo
@@ -20,6 +20,10 @@ lint: $(VENV)/.built $(VENV)/.tools
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest picows feeds strategies --allowlist tests/typing/stubtest-allowlist.txt
+
+# The Autobahn suite against our server and client; see tests/conformance/run.py for where it comes from.
+conformance: $(VENV)/.built
+	$(BIN)/python -m tests.conformance.run
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
