@@ -164,8 +164,8 @@ def test_the_limit_is_for_a_message_not_for_a_frame():
 
 @pytest.mark.parametrize("final", [True, False])
 def test_a_bomb_does_not_pass(final):
-    bomb = raw_deflate(bytes(256 * 1024 * 1024), final=final)
-    assert len(bomb) < 300_000
+    bomb = raw_deflate(bytes(64 * 1024 * 1024), final=final)
+    assert len(bomb) < 100_000
     inflater = Inflater(max_message_size=1024 * 1024)
     tracemalloc.start()
     try:
