@@ -64,7 +64,8 @@ async def ws_connect(
     socket_factory -- called with the parsed URL; returns, or is a coroutine that returns, a socket, connected or not,
         or None.
     permessage_deflate -- True or a WSDeflateConfig: offer compression (RFC 7692). If the server accepts, messages are
-        compressed when sent, and frames have been inflated when they reach the listener.
+        compressed when sent, and frames have been inflated when they reach the listener. `max_frame_size` then limits
+        what is on the wire, `max_message_size` of the config what it inflates to.
     kwargs -- go to `loop.create_connection`.
 
     Raises WSInvalidURL, WSHandshakeError (see its subclasses) for an answer that is no WebSocket, TimeoutError, and

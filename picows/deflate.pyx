@@ -72,8 +72,13 @@ cdef class Deflater:
         if self.compressor is None:
             self.compressor = _compressobj(self.level, _DEFLATED, -_zlib_bits(self.window_bits), self.memory_level)
         if size:
-            head = self.compressor.compress(PyMemoryView_FromMemory(<char*> payload, size, PyBUF_READ))
-            tail = self.compressor.flush(_SYNC_FLUSH)
+            try:
+                head = self.compressor.compress(PyMemoryView_FromMemory(<char*> payload, size, PyBUF_READ))
+                tail = self.compressor.flush(_SYNC_FLUSH)
+            except MemoryError:
+                # This one must not refer to what never went out; a new one refers to nothing.
+                self.compressor = None
+                raise
             if PyBytes_GET_SIZE(head):
                 tail = head + tail
             if fin:
