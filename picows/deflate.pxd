@@ -42,7 +42,9 @@ cdef class Inflater:
     # is not DEFLATE data; no more than one byte beyond the limit is ever inflated. Of no use after an error.
     cdef bytes inflate_frame(self, const char* payload, Py_ssize_t size, bint fin)
 
-    cdef bytes _inflate(self, bytes compressed, Py_ssize_t tail_size, bint fin)
+    cdef bytes _inflate(self, compressed)
+    # Put back what the sender left off; it must not inflate to anything.
+    cdef int _inflate_tail(self) except -1
     cdef int _continue_stream(self) except -1
     cdef int _remember(self, bytes inflated) except -1
     cdef int _end_message(self) except -1

@@ -50,5 +50,5 @@ class Inflater:
         """What the payload of one frame of a compressed message inflates to; `fin`: it is the last one.
 
         WSProtocolError, after which the Inflater is of no use: MESSAGE_TOO_BIG, or INVALID_TEXT for what is not DEFLATE
-        data or, where no context is kept, ends inside a block.
+        data or ends inside a block. The last is certain to be noticed where no context is kept, else mostly.
         """

@@ -7,9 +7,8 @@ import zlib
 
 cimport cython
 from cpython.buffer cimport PyBUF_READ
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromMemory
-from libc.string cimport memcpy
 
 from picows.frame cimport WSCloseCode
 
@@ -122,29 +121,21 @@ cdef class Inflater:
         self.window = bytearray()
 
     cdef bytes inflate_frame(self, const char* payload, Py_ssize_t size, bint fin):
-        cdef:
-            bytes tail = b"" if not fin else _TAIL if self.keeps_context else _TAIL_AND_END
-            Py_ssize_t tail_size = PyBytes_GET_SIZE(tail)
-            bytes compressed, inflated
+        cdef bytes inflated = b""
         self.compressed_size += size
-        if self.compressed_size == 0:
-            # Not even the one byte that an empty message takes: nothing that zlib should see the tail after.
-            return b""
-        compressed = PyBytes_FromStringAndSize(NULL, size + tail_size)
         if size:
-            memcpy(PyBytes_AS_STRING(compressed), payload, size)
-        memcpy(PyBytes_AS_STRING(compressed) + size, PyBytes_AS_STRING(tail), tail_size)
-        inflated = self._inflate(compressed, tail_size, fin)
+            inflated = self._inflate(PyMemoryView_FromMemory(<char*> payload, size, PyBUF_READ))
         if fin:
+            # A message of no bytes at all lacks even the one that an empty message takes: zlib is not shown its tail.
+            if self.compressed_size:
+                self._inflate_tail()
             self._end_message()
         return inflated
 
-    cdef bytes _inflate(self, bytes compressed, Py_ssize_t tail_size, bint fin):
-        cdef:
-            bytes inflated, piece
-            Py_ssize_t room, rest
-            int streams
-        inflated = None
+    cdef bytes _inflate(self, compressed):
+        cdef bytes inflated = None, piece
+        cdef Py_ssize_t room
+        cdef int streams
         for streams in range(MAX_STREAMS_PER_FRAME + 1):
             if self.decompressor is None:
                 self._continue_stream()
@@ -161,23 +152,28 @@ cdef class Inflater:
             self._remember(piece)
             inflated = piece if inflated is None else inflated + piece
             if not self.decompressor.eof:
-                if fin and not self.keeps_context:
-                    break
                 return inflated
-
-            # A final block: ours, or one of the sender, who may go on behind it (section 7.2.3.4).
+            # A final block, behind which the sender may go on (section 7.2.3.4).
             compressed = self.decompressor.unused_data
             self.decompressor = None
-            rest = PyBytes_GET_SIZE(compressed)
-            if rest == tail_size or (rest == 0 and not self.keeps_context):
+            if not compressed:
                 return inflated
-            if rest < tail_size:
-                break
-        else:
-            raise WSProtocolError(
-                WSCloseCode.INVALID_TEXT, f"more than {MAX_STREAMS_PER_FRAME} final DEFLATE blocks in a frame"
-            )
-        raise WSProtocolError(WSCloseCode.INVALID_TEXT, "compressed message ends inside a DEFLATE block")
+        raise WSProtocolError(
+            WSCloseCode.INVALID_TEXT, f"more than {MAX_STREAMS_PER_FRAME} final DEFLATE blocks in a frame"
+        )
+
+    cdef int _inflate_tail(self) except -1:
+        cdef bytes inflated
+        if self.decompressor is None:
+            return 0    # the message ended with a final block
+        try:
+            inflated = self.decompressor.decompress(_TAIL if self.keeps_context else _TAIL_AND_END, 1)
+        except _ZlibError as exc:
+            raise WSProtocolError(WSCloseCode.INVALID_TEXT, f"compressed message is not DEFLATE data: {exc}")
+        # Inside a block the tail passes for data, mostly.
+        if PyBytes_GET_SIZE(inflated) or self.decompressor.eof == self.keeps_context:
+            raise WSProtocolError(WSCloseCode.INVALID_TEXT, "compressed message ends inside a DEFLATE block")
+        return 0
 
     cdef int _continue_stream(self) except -1:
         cdef int bits = _zlib_bits(self.window_bits)
@@ -210,7 +206,7 @@ cdef class Inflater:
         """What the payload of one frame of a compressed message inflates to; `fin`: it is the last one.
 
         WSProtocolError, after which the Inflater is of no use: MESSAGE_TOO_BIG, or INVALID_TEXT for what is not DEFLATE
-        data or, where no context is kept, ends inside a block.
+        data or ends inside a block. The last is certain to be noticed where no context is kept, else mostly.
         """
         cdef Py_ssize_t size = payload.shape[0]
         return self.inflate_frame(<const char*> &payload[0] if size else NULL, size, fin)

@@ -90,7 +90,7 @@ cdef class FrameParser:
                 raise self.error
             return 0
         self._show(frame)
-        if self.inflater is not None:
+        if self.reserved_bits and self.inflater is not None:
             if self.is_ahead_inflated:
                 self._show_inflated_ahead()
             else:

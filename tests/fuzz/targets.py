@@ -121,7 +121,8 @@ def client_handshake(data: bytes) -> None:
             parse_url("ws://host/"), max_header_size=MAX_SIZE, max_body_size=100, deflate=WSDeflateConfig()
         )
         handshake.request_bytes()
-        stream = data[1:].replace(b"KEY", accept_key(handshake.request.headers["Sec-WebSocket-Key"]).encode())
+        key = accept_key(handshake.request.headers["Sec-WebSocket-Key"]).encode()
+        stream = data[1:].replace(b"KEY", key)
         try:
             response = handshake.receive(stream[:cut])
             if response is None:
@@ -134,7 +135,7 @@ def client_handshake(data: bytes) -> None:
         except WSHandshakeError as exc:
             return (type(exc),)
         assert response.status == 101
-        return int(response.status), trailing, handshake.agreed_deflate
+        return int(response.status), trailing.replace(key, b"KEY"), handshake.agreed_deflate
 
     cut = data[0] if data else 0
     whole = answer(len(data))

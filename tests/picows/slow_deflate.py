@@ -70,8 +70,11 @@ def slow_inflate(data: bytes, before: bytes = b"") -> tuple[bytes, int]:
     bits = _Bits(data)
     out = bytearray(before)
     farthest = 0
+    is_final = 0
     while bits.left >= 3:
-        bits.take(1)
+        if is_final:  # another stream begins, at a byte
+            bits.take(-bits.used % 8)
+        is_final = bits.take(1)
         kind = bits.take(2)
         if kind == 0:
             bits.take(-bits.used % 8)

@@ -120,11 +120,19 @@ def test_what_is_not_deflate_data(payload, keeps_context):
     assert info.value.code == 1007
 
 
-@pytest.mark.parametrize("size", [2, 3, 4, 5, 7, 8, 9])  # 1: an empty block; 6: with the tail's four bytes, a whole one
+@pytest.mark.parametrize("size", range(2, len(NO_COMPRESSION) - 1))
 def test_without_context_a_message_must_end_where_a_block_does(size):
     with pytest.raises(WSProtocolError, match="DEFLATE") as info:
         Inflater(keeps_context=False).inflate(NO_COMPRESSION[:size])
     assert info.value.code == 1007
+
+
+@pytest.mark.parametrize("keeps_context", [True, False])
+def test_the_tail_never_passes_for_data(keeps_context):
+    for payload in (b"\x00\x04\x00\xfb\xff", b"\x00\x05\x00\xfa\xffH", FINAL_BLOCK[:-1] + b"\x00\x00\xff\xff\x00"):
+        with pytest.raises(WSProtocolError, match="ends inside a DEFLATE block") as info:
+            Inflater(keeps_context=keeps_context).inflate(payload)
+        assert info.value.code == 1007
 
 
 def test_endless_final_blocks_are_refused():
