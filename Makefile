@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find picows feeds strategies -name '*.pyx' -o -name '*.pxd' -o -name 'mask.[ch]' -o -name '*.h')
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench lint conformance fuzz clean
 
 demo: $(VENV)/.built
 	$(BIN)/feeds demo
@@ -20,6 +20,17 @@ lint: $(VENV)/.built $(VENV)/.tools
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --ignore-disjoint-bases picows feeds strategies --allowlist tests/typing/stubtest_allowlist.txt
+
+# The Autobahn suite against our server and client; see tests/conformance/run.py for where it comes from.
+conformance: $(VENV)/.built
+	$(BIN)/python -m tests.conformance.run
+
+# Each target for FUZZ_SECONDS. Atheris has no build for every Python: where it cannot be installed, that is said.
+FUZZ_SECONDS ?= 20
+FUZZ_TARGETS := parser assembler inflater client_handshake server_handshake negotiation
+fuzz: $(VENV)/.built $(VENV)/.tools
+	$(BIN)/python -m pip install --quiet --group fuzz || true
+	for target in $(FUZZ_TARGETS); do $(BIN)/python -m tests.fuzz.fuzz $$target $(FUZZ_SECONDS) || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

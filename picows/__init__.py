@@ -16,6 +16,7 @@ from picows.frame import WSCloseCode, WSFrame, WSMsgType
 from picows.handshake import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.listener import WSListener
 from picows.logger import PICOWS_DEBUG_LL
+from picows.negotiation import WSDeflateConfig
 from picows.serializer import serialize_frame
 from picows.server import ws_create_server
 from picows.transport import WSAutoPingStrategy, WSTransport
@@ -25,6 +26,7 @@ __all__ = [
     "PICOWS_DEBUG_LL",
     "WSAutoPingStrategy",
     "WSCloseCode",
+    "WSDeflateConfig",
     "WSError",
     "WSFrame",
     "WSHandshakeError",

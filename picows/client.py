@@ -23,6 +23,7 @@ from picows.handshake import (
 from picows.keepalive import keepalive_factory
 from picows.listener import WSListener
 from picows.logger import PICOWS_DEBUG_LL, LoggerLike, connection_logger
+from picows.negotiation import WSDeflateConfig, deflate_config
 from picows.network import network
 from picows.protocol import WSProtocol
 from picows.redirect import headers_for, is_redirect, redirect_target
@@ -58,6 +59,7 @@ async def ws_connect(
     use_aiofastnet: bool | None = None,
     max_response_header_size: int = MAX_HEADER_SIZE,
     max_response_body_size: int = MAX_BODY_SIZE,
+    permessage_deflate: WSDeflateConfig | bool | None = None,
     **kwargs: Any,
 ) -> tuple[WSTransport, WSListener]:
     """Open a WebSocket at `url` and return its transport and listener.
@@ -89,6 +91,9 @@ async def ws_connect(
         are faster, which is everywhere; False leaves TLS to Python's ssl module.
     max_response_header_size -- bytes of the server's response up to its empty line; more is a WSInvalidMessageError.
     max_response_body_size -- bytes that are kept of the body of a response that refuses.
+    permessage_deflate -- True or a WSDeflateConfig: offer compression (RFC 7692). If the server accepts, messages are
+        compressed when sent, and frames have been inflated when they reach the listener. `max_frame_size` then limits
+        what is on the wire, `max_message_size` of the config what it inflates to.
     kwargs -- go to `loop.create_connection`: `family`, `local_addr`, `server_hostname`, `ssl_handshake_timeout` and the
         like. TypeError for those that we set ourselves.
 
@@ -100,6 +105,7 @@ async def ws_connect(
             raise TypeError(f"ws_connect() sets {name!r} of loop.create_connection() itself")
     parsed = parse_url(url)
     headers = header_pairs(extra_headers)
+    deflate = deflate_config(permessage_deflate)
     logger = connection_logger(logger_name, "client")
     make_keepalive = keepalive_factory(
         enable_auto_ping, auto_ping_idle_timeout, auto_ping_reply_timeout, auto_ping_strategy
@@ -118,7 +124,11 @@ async def ws_connect(
         # Made before the connection: what is wrong with an argument leaves nothing behind.
         protocol = _ClientProtocol(
             ClientHandshake(
-                parsed, headers, max_header_size=max_response_header_size, max_body_size=max_response_body_size
+                parsed,
+                headers,
+                max_header_size=max_response_header_size,
+                max_body_size=max_response_body_size,
+                deflate=deflate,
             ),
             ws_listener_factory,
             close_timeout=websocket_close_timeout,
@@ -230,7 +240,9 @@ class _ClientProtocol(WSProtocol):
         # Not with the path: an exchange may have us put a secret key into it.
         self.logger.info("connected to %s", stream.get_extra_info("peername"))
         self.opened.set_result(None)
-        self.open(transport, listener, reserved_bits(response), self._handshake.trailing)
+        self.open(
+            transport, listener, reserved_bits(response), self._handshake.trailing, self._handshake.agreed_deflate
+        )
 
     def handshake_lost(self, exc: Exception | None) -> None:
         if self.opened.done():

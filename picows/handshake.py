@@ -21,6 +21,7 @@ from picows.errors import (
     WSInvalidStatusError,
     WSInvalidUpgradeError,
 )
+from picows.negotiation import AgreedDeflate, WSDeflateConfig, accept_offer, check_response, offer
 from picows.url import WSParsedURL
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ class ClientHandshake:
     """Asks for a WebSocket at `url` and checks the answer.
 
     `extra_headers` add to the request; a Host among them replaces ours. `max_header_size` and `max_body_size` limit, in
-    bytes, what is taken from the server.
+    bytes, what is taken from the server. `deflate`: offer permessage-deflate.
     """
 
     def __init__(
@@ -225,6 +226,7 @@ class ClientHandshake:
         *,
         max_header_size: int = MAX_HEADER_SIZE,
         max_body_size: int = MAX_BODY_SIZE,
+        deflate: WSDeflateConfig | None = None,
     ) -> None:
         self.url = url
         self._key = base64.b64encode(os.urandom(16)).decode()
@@ -246,6 +248,15 @@ class ClientHandshake:
                 headers[name] = value
             else:
                 headers.add(name, value)
+        if deflate is not None:
+            if "Sec-WebSocket-Extensions" in headers:
+                raise ValueError(
+                    "expected no Sec-WebSocket-Extensions of the user beside permessage_deflate, found one"
+                )
+            headers.add("Sec-WebSocket-Extensions", offer(deflate))
+        self._deflate = deflate
+        self.agreed_deflate: AgreedDeflate | None = None
+        """What the 101 response says about permessage-deflate."""
         self.request = WSUpgradeRequest(path=url.resource_name.encode("ascii"), headers=headers)
         self.trailing = b""
         """What followed the 101 response: the first frames."""
@@ -331,6 +342,19 @@ class ClientHandshake:
         asked = extension_names(self.request.headers)
         if not set(extension_names(headers)) <= set(asked):
             reject(WSInvalidHeaderError, "Sec-WebSocket-Extensions", f"a selection of {asked}")
+        if self._deflate is not None:
+            try:
+                self.agreed_deflate = check_response(headers.getall("Sec-WebSocket-Extensions", []), self._deflate)
+            except ValueError as exc:
+                value = headers.get("Sec-WebSocket-Extensions")
+                raise WSInvalidHeaderError(
+                    f"Sec-WebSocket-Extensions: {exc}",
+                    "Sec-WebSocket-Extensions",
+                    value,
+                    raw_header[:-4],
+                    b"",
+                    response,
+                ) from exc
         protocols = [p.strip() for v in self.request.headers.getall("Sec-WebSocket-Protocol", []) for p in v.split(",")]
         chosen = headers.getall("Sec-WebSocket-Protocol", [])
         if len(chosen) > 1 or any(p not in protocols for p in chosen):
@@ -372,13 +396,17 @@ class ClientHandshake:
 class ServerHandshake:
     """Receives one request and makes the response to it.
 
-    `max_header_size` limits, in bytes, what is taken from a client.
+    `max_header_size` limits, in bytes, what is taken from a client. `deflate`: accept permessage-deflate where it is
+    offered, unless a response of the listener factory has Sec-WebSocket-Extensions of its own.
 
     1. receive() what arrives until it returns the request;
     2. respond() with what the listener factory made of it.
     """
 
-    def __init__(self, *, max_header_size: int = MAX_HEADER_SIZE) -> None:
+    def __init__(self, *, max_header_size: int = MAX_HEADER_SIZE, deflate: WSDeflateConfig | None = None) -> None:
+        self._deflate = deflate
+        self.agreed_deflate: AgreedDeflate | None = None
+        """What the 101 response says about permessage-deflate."""
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=max_header_size + 4)
         self._block = _HeaderBlock(max_header_size)
         self.trailing = b""
@@ -442,6 +470,13 @@ class ServerHandshake:
             ]
         )
         headers.extend(response.headers)
+        if self._deflate is not None and "Sec-WebSocket-Extensions" not in headers:
+            try:
+                accepted = accept_offer(request.headers.getall("Sec-WebSocket-Extensions", []), self._deflate)
+            except ValueError as exc:
+                return refusal(HTTPStatus.BAD_REQUEST, f"Sec-WebSocket-Extensions: {exc}"), None
+            if accepted is not None:
+                self.agreed_deflate, headers["Sec-WebSocket-Extensions"] = accepted
         return WSUpgradeResponse(status=HTTPStatus.SWITCHING_PROTOCOLS, headers=headers), listener
 
     @staticmethod

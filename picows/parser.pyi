@@ -1,6 +1,7 @@
 from typing import final
 
 from picows.buffer import ReadBuffer
+from picows.deflate import Inflater
 from picows.frame import WSFrame
 
 @final
@@ -10,7 +11,9 @@ class FrameParser:
     expects_masked -- True for a server: RFC 6455 section 5.1 has clients mask every frame and servers none.
     max_frame_size -- a longer payload is rejected with MESSAGE_TOO_BIG, by its header alone.
     buffer_size -- what the read buffer holds while frames are small, in bytes.
-    reserved_bits -- which of RSV1 (0x40), RSV2 (0x20) and RSV3 (0x10) a negotiated extension uses.
+    reserved_bits -- which of RSV1 (0x40), RSV2 (0x20) and RSV3 (0x10) a negotiated extension uses. RSV1 alone is
+        permessage-deflate's, which sets it in the first frame of a message only.
+    inflater -- inflates compressed messages, frame by frame: they look as if they had been sent uncompressed.
     """
 
     def __init__(
@@ -19,6 +22,7 @@ class FrameParser:
         max_frame_size: int = 10485760,
         buffer_size: int = 16384,
         reserved_bits: int = 0,
+        inflater: Inflater | None = None,
     ) -> None: ...
     @property
     def buffer(self) -> ReadBuffer: ...

@@ -1,9 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """From received bytes to frames: RFC 6455 section 5, without I/O."""
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy
 
 from picows.buffer cimport ReadBuffer
+from picows.deflate cimport Inflater
 from picows.frame cimport WSCloseCode, WSFrame, WSMsgType
 from picows.masking cimport apply_mask
 from picows.utf8 cimport picows_utf8_feed, picows_utf8_start, picows_utf8_state
@@ -13,6 +16,7 @@ from picows.errors import WSProtocolError
 cdef enum:
     FIN = 0x80
     RESERVED_BITS = 0x70
+    RSV1 = 0x40
     OPCODE = 0x0F
     CONTROL = 0x08          # set in the opcode of every control frame
     MASKED = 0x80
@@ -22,6 +26,9 @@ cdef enum:
     # An announced length is believed up to here; beyond it memory only doubles what has really arrived.
     MAX_TRUSTED_GROWTH = 256 * 1024
 
+    # Kept, twice, for inflated payloads.
+    INFLATED_CAPACITY = 4096
+
 
 @cython.final
 cdef class FrameParser:
@@ -30,7 +37,9 @@ cdef class FrameParser:
     expects_masked -- True for a server: RFC 6455 section 5.1 has clients mask every frame and servers none.
     max_frame_size -- a longer payload is rejected with MESSAGE_TOO_BIG, by its header alone.
     buffer_size -- what the read buffer holds while frames are small, in bytes.
-    reserved_bits -- which of RSV1 (0x40), RSV2 (0x20) and RSV3 (0x10) a negotiated extension uses.
+    reserved_bits -- which of RSV1 (0x40), RSV2 (0x20) and RSV3 (0x10) a negotiated extension uses. RSV1 alone is
+        permessage-deflate's, which sets it in the first frame of a message only.
+    inflater -- inflates compressed messages, frame by frame: they look as if they had been sent uncompressed.
     """
 
     def __cinit__(
@@ -39,6 +48,7 @@ cdef class FrameParser:
         Py_ssize_t max_frame_size=10 * 1024 * 1024,
         Py_ssize_t buffer_size=16 * 1024,
         uint8_t reserved_bits=0,
+        Inflater inflater=None,
     ):
         if max_frame_size < MAX_CONTROL_PAYLOAD:
             raise ValueError(f"expected a max_frame_size of at least {MAX_CONTROL_PAYLOAD}, found {max_frame_size}")
@@ -51,6 +61,15 @@ cdef class FrameParser:
         self.max_frame_size = max_frame_size
         self.reserved_bits = reserved_bits & RESERVED_BITS
         self.missing = 2
+        if inflater is not None:
+            self.inflate_with(inflater)
+
+    cdef int inflate_with(self, Inflater inflater) except -1:
+        cdef Py_ssize_t capacity = min(self.buffer.initial_capacity, INFLATED_CAPACITY)
+        self.inflated = ReadBuffer(capacity)
+        self.inflated_ahead = ReadBuffer(capacity)
+        self.inflater = inflater
+        return 0
 
     cdef char* reserve(self, Py_ssize_t at_least) except NULL:
         cdef Py_ssize_t unparsed = self.buffer.write_pos - self.buffer.read_pos
@@ -71,6 +90,11 @@ cdef class FrameParser:
                 raise self.error
             return 0
         self._show(frame)
+        if self.reserved_bits and self.inflater is not None:
+            if self.is_ahead_inflated:
+                self._show_inflated_ahead()
+            else:
+                self._inflate(frame, self.inflated)
         self._step()
         frame.tail_size = buffer.write_pos - buffer.read_pos
         frame.last_in_buffer = not self._look_ahead()
@@ -81,11 +105,18 @@ cdef class FrameParser:
 
     cdef WSFrame peek_ahead(self):
         cdef WSFrame frame = self.ahead
+        if self.is_ahead_inflated:
+            return frame
         self._show(frame)
         frame.tail_size = self.buffer.write_pos - self.buffer.read_pos - self._ahead_size()
+        if self.inflater is not None:
+            self.is_ahead_inflated = self._inflate(frame, self.inflated_ahead)
         return frame
 
     cdef int skip_ahead(self) except -1:
+        if self.inflater is not None:
+            self.peek_ahead()   # the next messages may refer to it
+            self.is_ahead_inflated = False
         self._step()
         self.frame.last_in_buffer = not self._look_ahead()
         return 0
@@ -133,9 +164,9 @@ cdef class FrameParser:
 
         flags = header[0]
         opcode = flags & OPCODE
-        if flags & RESERVED_BITS & ~self.reserved_bits:
+        if flags & RESERVED_BITS and not self._may_reserve(flags):
             return self._reject(
-                WSCloseCode.PROTOCOL_ERROR, f"reserved bits {flags & RESERVED_BITS:#04x} set without an extension"
+                WSCloseCode.PROTOCOL_ERROR, f"reserved bits {flags & RESERVED_BITS:#04x} set where no extension uses them"
             )
         if opcode & CONTROL:
             if opcode > WSMsgType.PONG:
@@ -215,6 +246,57 @@ cdef class FrameParser:
 
     cdef int _reject(self, int code, str message) except -1:
         self.error = WSProtocolError(code, message)
+        return 0
+
+    cdef bint _may_reserve(self, uint8_t flags) noexcept:
+        """Whether a negotiated extension lets the reserved bits of `flags` be set."""
+        if flags & RESERVED_BITS & ~self.reserved_bits:
+            return False
+        if self.reserved_bits != RSV1:
+            return True
+        # RFC 7692 section 6: neither in a control frame nor in a continuation.
+        return flags & OPCODE == WSMsgType.TEXT or flags & OPCODE == WSMsgType.BINARY
+
+    cdef int _inflate(self, WSFrame frame, ReadBuffer buffer) except -1:
+        """Have `frame` show, in `buffer`, what its payload inflates to; 0: it is not compressed."""
+        cdef bytes payload
+        cdef Py_ssize_t size
+        frame.buffer = self.buffer
+        if frame.msg_type & CONTROL:
+            return 0
+        if frame.msg_type != WSMsgType.CONTINUATION:
+            self.is_compressed = frame.rsv1
+        if not self.is_compressed:
+            return 0
+        try:
+            payload = self.inflater.inflate_frame(frame.payload_ptr, frame.payload_size, frame.fin)
+            size = PyBytes_GET_SIZE(payload)
+            buffer.read_pos = buffer.write_pos = 0
+            frame.payload_ptr = buffer.reserve(size)
+        except Exception as exc:
+            # What follows cannot be inflated either.
+            self.error = exc if isinstance(exc, WSProtocolError) else WSProtocolError(
+                WSCloseCode.INTERNAL_ERROR, f"inflating failed: {exc!r}"
+            )
+            self.ahead_ready = False
+            self.frame.last_in_buffer = True
+            raise self.error
+        memcpy(frame.payload_ptr, PyBytes_AS_STRING(payload), size)
+        buffer.write_pos = frame.payload_size = size
+        frame.buffer = buffer
+        frame.rsv1 = False
+        return 1
+
+    cdef int _show_inflated_ahead(self) noexcept:
+        """Have `frame` show what peek_ahead() has inflated."""
+        cdef ReadBuffer buffer = self.inflated_ahead
+        self.inflated_ahead = self.inflated
+        self.inflated = buffer
+        self.frame.buffer = buffer
+        self.frame.payload_ptr = buffer.data
+        self.frame.payload_size = buffer.write_pos
+        self.frame.rsv1 = False
+        self.is_ahead_inflated = False
         return 0
 
     cdef int _forget_frames(self) noexcept:

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from picows.listener import WSListener
 from picows.logger import LoggerLike
+from picows.negotiation import AgreedDeflate
 from picows.parser import FrameParser
 from picows.transport import WSTransport
 
@@ -35,8 +36,18 @@ class FrameProtocol:
     def listener(self) -> WSListener: ...
     @property
     def logger(self) -> LoggerLike: ...
-    def open(self, transport: WSTransport, listener: WSListener, reserved_bits: int, received: bytes) -> None:
-        """The handshake is done. Frames in `received`, which came in behind it, are delivered before this returns."""
+    def open(
+        self,
+        transport: WSTransport,
+        listener: WSListener,
+        reserved_bits: int,
+        received: bytes,
+        deflate: AgreedDeflate | None = None,
+    ) -> None:
+        """The handshake is done. Frames in `received`, which came in behind it, are delivered before this returns.
+
+        `deflate` is the AgreedDeflate of the connection, or None.
+        """
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the event loop reads into."""

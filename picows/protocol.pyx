@@ -38,11 +38,18 @@ cdef class FrameProtocol:
         self.logger = logger
         self.make_keepalive = make_keepalive
 
-    def open(self, WSTransport transport not None, WSListener listener not None, int reserved_bits, bytes received):
-        """The handshake is done. Frames in `received`, which came in behind it, are delivered before this returns."""
+    def open(self, WSTransport transport not None, WSListener listener not None, int reserved_bits, bytes received,
+             deflate=None):
+        """The handshake is done. Frames in `received`, which came in behind it, are delivered before this returns.
+
+        `deflate` is the AgreedDeflate of the connection, or None.
+        """
         self.transport = transport
         self.listener = listener
         self.parser.reserved_bits = reserved_bits & 0x70
+        if deflate is not None:
+            transport.deflater, inflater = deflate.machines()
+            self.parser.inflate_with(inflater)
         if self.make_keepalive is not None:
             self.last_read_ns = monotonic_ns()
             self.keepalive = self.make_keepalive(self)

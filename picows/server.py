@@ -20,6 +20,7 @@ from picows.handshake import (
 from picows.keepalive import keepalive_factory
 from picows.listener import WSListener
 from picows.logger import LoggerLike, connection_logger
+from picows.negotiation import WSDeflateConfig, deflate_config
 from picows.network import network
 from picows.protocol import WSProtocol
 from picows.transport import WSAutoPingStrategy, WSTransport
@@ -47,6 +48,7 @@ async def ws_create_server(
     read_buffer_init_size: int = 16 * 1024,
     use_aiofastnet: bool | None = None,
     max_request_header_size: int = MAX_HEADER_SIZE,
+    permessage_deflate: WSDeflateConfig | bool | None = None,
     **kwargs: Any,
 ) -> asyncio.Server:
     """Serve WebSockets on `host` and `port` and return the asyncio.Server.
@@ -59,6 +61,7 @@ async def ws_create_server(
     use_aiofastnet -- as for ws_connect(), but None leaves TLS to the event loop: with True, a client that hangs up
         during the TLS handshake is reported to the loop's exception handler.
     max_request_header_size -- bytes of a request up to its empty line; more is answered with status 431.
+    permessage_deflate -- True or a WSDeflateConfig: compress for clients that offer it (RFC 7692).
     kwargs -- go to `loop.create_server`: `ssl`, `sock`, `reuse_port` and the like.
 
     The rest is as for ws_connect(). Exceptions of a listener are logged as errors. Closing the server ends no
@@ -69,10 +72,13 @@ async def ws_create_server(
         enable_auto_ping, auto_ping_idle_timeout, auto_ping_reply_timeout, auto_ping_strategy
     )
 
+    deflate = deflate_config(permessage_deflate)
+
     def make_protocol() -> _ServerProtocol:
         return _ServerProtocol(
             ws_listener_factory,
             handshake_timeout=websocket_handshake_timeout,
+            deflate=deflate,
             close_timeout=websocket_close_timeout,
             max_header_size=max_request_header_size,
             is_client_side=False,
@@ -98,6 +104,7 @@ class _ServerProtocol(WSProtocol):
         listener_factory: ListenerFactory,
         *,
         handshake_timeout: float | None,
+        deflate: WSDeflateConfig | None,
         close_timeout: float | None,
         max_header_size: int,
         **kwargs: Any,
@@ -106,7 +113,7 @@ class _ServerProtocol(WSProtocol):
         self._listener_factory = listener_factory
         self._handshake_timeout = handshake_timeout
         self._close_timeout = close_timeout
-        self._handshake = ServerHandshake(max_header_size=max_header_size)
+        self._handshake = ServerHandshake(max_header_size=max_header_size, deflate=deflate)
         self._loop = asyncio.get_running_loop()
         self._stream: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -150,7 +157,9 @@ class _ServerProtocol(WSProtocol):
             return
         self._stop_timer()
         transport = WSTransport(self._loop, self._stream, listener, request, response, self._close_timeout, False)
-        self.open(transport, listener, reserved_bits(response), self._handshake.trailing)
+        self.open(
+            transport, listener, reserved_bits(response), self._handshake.trailing, self._handshake.agreed_deflate
+        )
 
     def handshake_lost(self, exc: Exception | None) -> None:
         self._stop_timer()

@@ -1,5 +1,6 @@
 from libc.stdint cimport uint8_t
 
+from picows.deflate cimport Deflater
 from picows.frame cimport WSFrame, WSMsgType
 
 
@@ -27,6 +28,9 @@ cdef class WSTransport:
         bint is_closing
         # A ping was sent whose pong counts: the protocol asks the listener about arriving frames.
         bint is_pong_awaited
+
+        # Compresses what is sent (RFC 7692); None unless that was agreed.
+        Deflater deflater
 
         unsigned long thread_id
         object loop
@@ -72,6 +76,7 @@ cdef class WSTransport:
     cdef int _check_thread(self, str method) except -1
     cdef int _check_message(self, WSMsgType msg_type, Py_ssize_t size, bint fin) except -1
     cdef int _send(self, uint8_t flags, const char* payload, Py_ssize_t size) except -1
+    cdef int _send_deflated(self, uint8_t flags, const char* payload, Py_ssize_t size) except -1
     cdef int _send_close(self, code, bytes payload, reason) except -1
     cdef int _answer_close(self) except -1
     cdef int _limit_closing_time(self) except -1

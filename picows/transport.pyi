@@ -66,6 +66,7 @@ class WSTransport:
 
         ValueError for CLOSE (that is send_close()), an unknown type, and a control frame that is fragmented or longer
         than 125 bytes. Reserved bits belong to extensions: without a negotiated one the peer fails the connection.
+        Where permessage-deflate was agreed, messages are compressed, and RSV1 is not the caller's to set: ValueError.
         """
 
     def send_reuse_external_bytearray(

@@ -9,6 +9,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.unicode cimport PyUnicode_Check
 from libc.stdint cimport uint8_t
 
+from picows.deflate cimport Deflater
 from picows.frame cimport WSCloseCode, WSFrame, WSMsgType
 from picows.parser cimport is_close_code_allowed
 from picows.masking cimport apply_mask, next_mask
@@ -22,6 +23,12 @@ cdef extern from "Python.h":
 
 cdef enum:
     MAX_CONTROL_PAYLOAD = 125
+
+    # In the first byte of a frame.
+    FIN = 0x80
+    RSV1 = 0x40
+    OPCODE = 0x0F
+    CONTROL = 0x08
 
 
 cdef class WSTransport:
@@ -55,7 +62,8 @@ cdef class WSTransport:
         """Send one frame. `message` is bytes-like, str (sent as UTF-8) or None (empty), and is copied.
 
         ValueError for CLOSE (that is send_close()), an unknown type, and a control frame that is fragmented or longer than
-        125 bytes. Reserved bits belong to extensions: without a negotiated one the peer fails the connection.
+        125 bytes. Reserved bits belong to extensions: without a negotiated one the peer fails the connection. Where
+        permessage-deflate was agreed, messages are compressed, and RSV1 is not the caller's to set: ValueError.
         """
         cdef:
             uint8_t flags = frame_flags(msg_type, fin, rsv1, rsv2, rsv3)
@@ -94,6 +102,9 @@ cdef class WSTransport:
         self._check_thread("send_reuse_external_buffer")
         self._check_message(msg_type, msg_size, fin)
         if self.is_close_frame_sent or self.is_closing:
+            return
+        if self.deflater is not None:
+            self._send(frame_flags(msg_type, fin, rsv1, rsv2, rsv3), msg_ptr, msg_size)
             return
         if self.is_client_side:
             next_mask(mask)
@@ -272,8 +283,26 @@ cdef class WSTransport:
         return 0
 
     cdef int _send(self, uint8_t flags, const char* payload, Py_ssize_t size) except -1:
-        if not (self.is_close_frame_sent or self.is_closing):
+        if self.is_close_frame_sent or self.is_closing:
+            return 0
+        if self.deflater is not None and not flags & CONTROL:
+            return self._send_deflated(flags, payload, size)
+        self.write(build_frame(flags, payload, size, self.is_client_side))
+        return 0
+
+    cdef int _send_deflated(self, uint8_t flags, const char* payload, Py_ssize_t size) except -1:
+        cdef bint begins = flags & OPCODE != WSMsgType.CONTINUATION
+        cdef bytes compressed
+        if flags & RSV1:
+            raise ValueError("expected rsv1 to be left to permessage-deflate, found it set")
+        compressed = self.deflater.deflate_frame(payload, size, begins, flags & FIN != 0)
+        if compressed is None:
             self.write(build_frame(flags, payload, size, self.is_client_side))
+        else:
+            self.write(build_frame(
+                flags | RSV1 if begins else flags,
+                PyBytes_AS_STRING(compressed), PyBytes_GET_SIZE(compressed), self.is_client_side
+            ))
         return 0
 
     cdef int _send_close(self, code, bytes payload, reason) except -1:
