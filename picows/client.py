@@ -57,6 +57,7 @@ async def ws_connect(
     read_buffer_init_size: int = 16 * 1024,
     socket_factory: SocketFactory | None = None,
     use_aiofastnet: bool | None = None,
+    read_until_drained: int = 0,
     max_response_header_size: int = MAX_HEADER_SIZE,
     max_response_body_size: int = MAX_BODY_SIZE,
     permessage_deflate: WSDeflateConfig | bool | None = None,
@@ -89,6 +90,10 @@ async def ws_connect(
         from then on.
     use_aiofastnet -- carry the connection by aiofastnet's transports instead of the event loop's own. None: where they
         are faster, which is everywhere; False leaves TLS to Python's ssl module.
+    read_until_drained -- after a read of the event loop, read up to so many times more, and so many times
+        `read_buffer_init_size` bytes, while the kernel holds more, before the frames are delivered: `last_in_buffer`
+        and `tail_size` then speak of all that has arrived. Without effect under TLS, whose layer alone may read the
+        socket; WSTransport.is_drained() tells there, too.
     max_response_header_size -- bytes of the server's response up to its empty line; more is a WSInvalidMessageError.
     max_response_body_size -- bytes that are kept of the body of a response that refuses.
     permessage_deflate -- True or a WSDeflateConfig: offer compression (RFC 7692). If the server accepts, messages are
@@ -139,6 +144,7 @@ async def ws_connect(
             read_buffer_init_size=read_buffer_init_size,
             logger=logger,
             make_keepalive=make_keepalive,
+            read_until_drained=read_until_drained,
         )
         try:
             await dialer.dial(protocol, parsed)

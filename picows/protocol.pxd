@@ -19,6 +19,13 @@ cdef class FrameProtocol:
 
         bint disconnect_on_exception
         bint enable_auto_pong
+        # How many reads may follow one of the event loop before its frames are delivered; 0 under TLS.
+        int read_until_drained
+        # Bytes of memory that the event loop was offered for its read, and whether it filled them.
+        Py_ssize_t offered
+        bint is_read_full
+        # A TLS layer stands between the socket and us, with memory of its own.
+        bint is_layered
         # The underlying transport's buffer is above its high-water mark.
         bint is_writing_paused
 
@@ -30,6 +37,8 @@ cdef class FrameProtocol:
         # An exception that came out of asking about the frame ahead; raised when the frame before it was delivered.
         object postponed
 
+    # Read what has arrived since, so that the last frame that is delivered is the newest there is.
+    cdef int _read_on(self) except -1
     cdef int _deliver(self) except -1
     cdef int _deliver_frames(self) except -1
     cdef int _deliver_close(self, WSFrame frame) except -1

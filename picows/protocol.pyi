@@ -15,6 +15,7 @@ class FrameProtocol:
     """Reads frames of one connection once its handshake is done, and ends it by the rules.
 
     make_keepalive -- None, or called with this object when the connection opens; returns what has `stop()`.
+    read_until_drained -- see ws_connect().
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class FrameProtocol:
         read_buffer_init_size: int,
         logger: LoggerLike,
         make_keepalive: Callable[[WSProtocol], _Stoppable] | None = None,
+        read_until_drained: int = 0,
     ) -> None: ...
     @property
     def parser(self) -> FrameParser: ...

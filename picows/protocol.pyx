@@ -15,6 +15,10 @@ from picows.transport cimport WSTransport
 
 from picows.errors import WSProtocolError
 
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t recv(int fd, void* buffer, size_t size, int flags)
+    const int MSG_DONTWAIT
+
 
 cdef int64_t monotonic_ns() noexcept nogil:
     cdef timespec t
@@ -26,17 +30,21 @@ cdef class FrameProtocol:
     """Reads frames of one connection once its handshake is done, and ends it by the rules.
 
     make_keepalive -- None, or called with this object when the connection opens; returns what has `stop()`.
+    read_until_drained -- see ws_connect().
     """
 
     def __init__(
         self, *, bint is_client_side, bint disconnect_on_exception, bint enable_auto_pong, Py_ssize_t max_frame_size,
-        Py_ssize_t read_buffer_init_size, logger, make_keepalive=None
+        Py_ssize_t read_buffer_init_size, logger, make_keepalive=None, int read_until_drained=0
     ):
+        if read_until_drained < 0:
+            raise ValueError(f"expected read_until_drained of 0 or more, found {read_until_drained}")
         self.parser = FrameParser(not is_client_side, max_frame_size, read_buffer_init_size)
         self.disconnect_on_exception = disconnect_on_exception
         self.enable_auto_pong = enable_auto_pong
         self.logger = logger
         self.make_keepalive = make_keepalive
+        self.read_until_drained = read_until_drained
 
     def open(self, WSTransport transport not None, WSListener listener not None, int reserved_bits, bytes received,
              deflate=None):
@@ -50,6 +58,11 @@ cdef class FrameProtocol:
         if deflate is not None:
             transport.deflater, inflater = deflate.machines()
             self.parser.inflate_with(inflater)
+        self.is_layered = transport.underlying_transport.get_extra_info("ssl_object") is not None
+        if self.is_layered:
+            self.read_until_drained = 0     # what the socket holds is the TLS layer's
+        # Of the read in which the handshake ended.
+        transport.has_full_read = self.is_layered and self.is_read_full
         if self.make_keepalive is not None:
             self.last_read_ns = monotonic_ns()
             self.keepalive = self.make_keepalive(self)
@@ -64,18 +77,25 @@ cdef class FrameProtocol:
 
     def get_buffer(self, sizehint):
         """Return where the event loop reads into."""
-        cdef char* free = self.parser.reserve(1)
+        # Under TLS a byte more than the frame lacks: a read that leaves it free has emptied the TLS layer.
+        cdef Py_ssize_t at_least = self.parser.missing + 1 if self.is_layered and self.parser.missing < 262144 else 1
+        cdef char* free = self.parser.reserve(at_least)
         cdef ReadBuffer buffer = self.parser.buffer
-        return PyMemoryView_FromMemory(free, buffer.capacity - buffer.write_pos, PyBUF_WRITE)
+        self.offered = buffer.capacity - buffer.write_pos
+        return PyMemoryView_FromMemory(free, self.offered, PyBUF_WRITE)
 
     def buffer_updated(self, Py_ssize_t nbytes):
         """`nbytes` were read."""
         self.parser.commit(nbytes)
+        self.is_read_full = nbytes == self.offered
         if self.transport is None:
             self.handshake_received(self.parser.buffer.take())
         else:
             if self.keepalive is not None:
                 self.last_read_ns = monotonic_ns()
+            self.transport.has_full_read = self.is_read_full and self.is_layered
+            if self.read_until_drained:
+                self._read_on()
             self._deliver()
 
     def connection_lost(self, exc):
@@ -122,6 +142,28 @@ cdef class FrameProtocol:
     def give_up(self, reason):
         """Close a connection whose peer is silent. Not an error that wait_disconnected() raises."""
         self.transport.fail(None, WSCloseCode.GOING_AWAY, reason)
+
+    cdef int _read_on(self) except -1:
+        cdef:
+            ReadBuffer buffer = self.parser.buffer
+            Py_ssize_t budget = self.read_until_drained * buffer.initial_capacity
+            Py_ssize_t size
+            int reads = 0
+
+        while reads < self.read_until_drained and budget > 0:
+            # Nothing is read where nothing waits: the end of the stream, and errors, are for the event loop to find.
+            size = self.transport.unread_size()
+            if size > budget:
+                size = budget
+            if size == 0:
+                break
+            size = recv(self.transport.fd, self.parser.reserve(size), size, MSG_DONTWAIT)
+            if size <= 0:
+                break
+            self.parser.commit(size)
+            budget -= size
+            reads += 1
+        return 0
 
     cdef int _deliver(self) except -1:
         while not self.transport.is_closing:

@@ -47,6 +47,7 @@ async def ws_create_server(
     max_frame_size: int = 10 * 1024 * 1024,
     read_buffer_init_size: int = 16 * 1024,
     use_aiofastnet: bool | None = None,
+    read_until_drained: int = 0,
     max_request_header_size: int = MAX_HEADER_SIZE,
     permessage_deflate: WSDeflateConfig | bool | None = None,
     **kwargs: Any,
@@ -88,6 +89,7 @@ async def ws_create_server(
             read_buffer_init_size=read_buffer_init_size,
             logger=logger,
             make_keepalive=make_keepalive,
+            read_until_drained=read_until_drained,
         )
 
     if kwargs.get("ssl") is not None and websocket_handshake_timeout is not None:

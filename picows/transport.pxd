@@ -31,6 +31,9 @@ cdef class WSTransport:
 
         # Compresses what is sent (RFC 7692); None unless that was agreed.
         Deflater deflater
+        # The last read filled the memory it was offered: the TLS layer, if there is one, may hold more.
+        bint has_full_read
+        int fd                          # of the socket; -1 where the underlying transport has none
 
         unsigned long thread_id
         object loop
@@ -59,6 +62,10 @@ cdef class WSTransport:
     cpdef send_close(self, int close_code=*, close_message=*)
     cpdef disconnect(self, bint graceful=*)
     cpdef notify_user_specific_pong_received(self)
+
+    # What has arrived and was not read. A system call each.
+    cpdef Py_ssize_t unread_size(self) except -1
+    cpdef bint is_drained(self) except? -1
 
     # For the protocol.
     # Close with the code and reason of what went wrong, and let wait_disconnected() raise it.

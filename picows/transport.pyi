@@ -120,5 +120,19 @@ class WSTransport:
     def ping_once(self) -> asyncio.Future[float]:
         """Ping, unless a pong is awaited already; the future ends with the time.perf_counter() of the pong."""
 
+    def unread_size(self) -> int:
+        """Return how many bytes of this connection the kernel has received and nobody has read: FIONREAD.
+
+        Under TLS they are encrypted and may turn out to be no frame. 0 on a closed connection.
+        """
+
+    def is_drained(self) -> bool:
+        """Say whether everything that has arrived has been read: by a frame that is last_in_buffer, acted on as well.
+
+        To be asked in on_ws_frame, at the end of a read. What a TLS layer holds is concluded: it fills the memory that
+        it is offered as long as it has complete records, so that a read which left room has left nothing behind. After
+        a read that filled it to the last byte the answer is False, because there may be more.
+        """
+
     def notify_user_specific_pong_received(self) -> None:
         """Say that the answer to the last user-specific ping has come, where no single frame says so."""

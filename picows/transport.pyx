@@ -21,6 +21,10 @@ cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
     unsigned long PyThread_get_thread_ident() noexcept
 
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, ...)
+    const unsigned long FIONREAD
+
 cdef enum:
     MAX_CONTROL_PAYLOAD = 125
 
@@ -52,6 +56,8 @@ cdef class WSTransport:
         if is_secure is None:
             is_secure = underlying_transport.get_extra_info("ssl_object") is not None
         self.is_secure = is_secure
+        sock = underlying_transport.get_extra_info("socket")
+        self.fd = -1 if sock is None else sock.fileno()
         self.thread_id = PyThread_get_thread_ident()
         self.disconnected = loop.create_future()
 
@@ -208,6 +214,26 @@ cdef class WSTransport:
         self.is_pong_awaited = False
         if pong is not None and not pong.done():
             pong.set_result(time.perf_counter())
+
+    cpdef Py_ssize_t unread_size(self) except -1:
+        """Return how many bytes of this connection the kernel has received and nobody has read: FIONREAD.
+
+        Under TLS they are encrypted and may turn out to be no frame. 0 on a closed connection.
+        """
+        cdef int size = 0
+        # The event loop closes the socket after connection_lost(): the number may be another connection's from then on.
+        if self.is_disconnected or self.fd < 0 or ioctl(self.fd, FIONREAD, &size) != 0:
+            return 0
+        return size
+
+    cpdef bint is_drained(self) except? -1:
+        """Say whether everything that has arrived has been read: by a frame that is last_in_buffer, acted on as well.
+
+        To be asked in on_ws_frame, at the end of a read. What a TLS layer holds is concluded: it fills the memory that
+        it is offered as long as it has complete records, so that a read which left room has left nothing behind. After
+        a read that filled it to the last byte the answer is False, because there may be more.
+        """
+        return not self.has_full_read and self.unread_size() == 0
 
     cdef int fail(self, exc, int close_code, str reason) except -1:
         if self.failure is None:
