@@ -1,3 +1,6 @@
+from typing import final
+
+@final
 class Deflater:
     """Compresses the messages of one direction of one connection.
 
@@ -31,6 +34,7 @@ class Deflater:
         `begins`, `fin` -- whether it is the first, the last frame of its message.
         """
 
+@final
 class Inflater:
     """Inflates the compressed messages of one direction of one connection.
 
