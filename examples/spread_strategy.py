@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 
 from feeds.events import BookUpdate, Trade
-
 from strategies import Strategy, run_replay
 
 

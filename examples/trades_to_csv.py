@@ -8,9 +8,8 @@ from __future__ import annotations
 import csv
 import sys
 
-from feeds.events import EventHandler, Trade
-
 from feeds import session
+from feeds.events import EventHandler, Trade
 
 
 class CsvTrades(EventHandler):

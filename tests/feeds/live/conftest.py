@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from feeds.book import OrderBook
-from feeds.events import BookStatus, BookUpdate, EventHandler, FeedStatus, Quote, Trade
 
 from feeds import session
+from feeds.book import OrderBook
+from feeds.events import BookStatus, BookUpdate, EventHandler, FeedStatus, Quote, Trade
 from feeds.exchange import Endpoints
 from feeds.live.backoff import BackoffConfig
 from feeds.live.feed import FeedConfig

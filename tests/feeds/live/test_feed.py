@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from feeds.events import BookUpdate, EventHandler, Side
-from strategies.strategy import Strategy
 
 from feeds import session
 from feeds.errors import SubscriptionRefused, UnknownSymbol
+from feeds.events import BookUpdate, EventHandler, Side
 from feeds.exchange import Endpoints
 from feeds.recording import RawMessage, open_recording
 from feeds.simulator.faults import (
@@ -34,6 +33,7 @@ from feeds.simulator.faults import (
 from feeds.simulator.playback import Playback
 from feeds.simulator.server import SimulatedExchange
 from strategies.errors import StrategyError
+from strategies.strategy import Strategy
 
 from .conftest import QUICK, Watcher
 
