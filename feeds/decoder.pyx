@@ -289,7 +289,6 @@ cdef class Decoder:
             Py_ssize_t i
             Py_ssize_t at
             RouteSlot* slots
-            Route each
         self._routes.append(route)
         if len(self._routes) * 2 > self._slot_count:             # at most half full: probes stay short
             slots = <RouteSlot*> calloc(self._slot_count * 2, sizeof(RouteSlot))
