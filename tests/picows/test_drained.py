@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -124,7 +125,8 @@ def serve_tls(listening, context, frames, go, done):
         tls.recv(100)
 
 
-@pytest.mark.parametrize("use_aiofastnet", [False, True])
+# asyncio's TLS of Python 3.10 hands out records one by one: is_drained() documents that it cannot tell there.
+@pytest.mark.parametrize("use_aiofastnet", [False, True] if sys.version_info >= (3, 11) else [True])
 @pytest.mark.parametrize(("size", "count"), [(10, 300), (1000, 30), (16_000, 2), (35_000, 1)])
 async def test_under_tls_drained_is_the_last_frame_too(size, count, use_aiofastnet, authority, trusting):  # noqa: F811
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

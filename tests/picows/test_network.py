@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import sys
 from contextlib import asynccontextmanager
 
 import pytest
@@ -92,6 +93,10 @@ async def test_echo(secure, server_fast, client_fast, server_context, trusting):
         assert listener.events[-1] == echo.events[-1] == "disconnected"
 
 
+def is_asyncio_loop() -> bool:
+    return type(asyncio.get_running_loop()).__module__.startswith("asyncio")
+
+
 @pytest.mark.parametrize("use_aiofastnet", [False, True])
 @pytest.mark.parametrize("scheme", HANDLERS)
 @pytest.mark.parametrize("secure", [False, True])
@@ -100,6 +105,17 @@ async def test_through_a_proxy(secure, scheme, use_aiofastnet, server_context, p
         echo_server(True, server_context if secure else None) as (port, echo),
         running(scheme, proxy_context) as proxy,
     ):
+        if sys.version_info < (3, 11) and secure and scheme == "https" and not use_aiofastnet and is_asyncio_loop():
+            with pytest.raises(TypeError, match="not supported by start_tls"):  # as ws_connect() documents
+                await ws_connect(
+                    Recorder,
+                    f"wss://127.0.0.1:{port}/",
+                    ssl_context=trusting,
+                    proxy=f"https://127.0.0.1:{proxy.port}",
+                    proxy_ssl_context=trusting,
+                    use_aiofastnet=False,
+                )
+            return
         transport, listener = await ws_connect(
             Recorder,
             f"{'wss' if secure else 'ws'}://127.0.0.1:{port}/",
