@@ -26,6 +26,8 @@ cdef class FrameProtocol:
         bint is_read_full
         # A TLS layer stands between the socket and us, with memory of its own.
         bint is_layered
+        # That layer hands out records one by one: no read says that it is empty.
+        bint is_layer_opaque
         # The underlying transport's buffer is above its high-water mark.
         bint is_writing_paused
 

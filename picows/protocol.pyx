@@ -1,6 +1,7 @@
 # cython: language_level=3, auto_pickle=False, boundscheck=False, wraparound=False
 """The receiving side of a connection: between the event loop and the listener."""
 import asyncio
+import sys
 
 from cpython.buffer cimport PyBUF_WRITE
 from cpython.memoryview cimport PyMemoryView_FromMemory
@@ -59,10 +60,15 @@ cdef class FrameProtocol:
             transport.deflater, inflater = deflate.machines()
             self.parser.inflate_with(inflater)
         self.is_layered = transport.underlying_transport.get_extra_info("ssl_object") is not None
+        # asyncio's own TLS before Python 3.11.
+        self.is_layer_opaque = (
+            self.is_layered and sys.version_info < (3, 11)
+            and type(transport.underlying_transport).__module__ == "asyncio.sslproto"
+        )
         if self.is_layered:
             self.read_until_drained = 0     # what the socket holds is the TLS layer's
         # Of the read in which the handshake ended.
-        transport.has_full_read = self.is_layered and self.is_read_full
+        transport.has_full_read = self.is_layered and (self.is_read_full or self.is_layer_opaque)
         if self.make_keepalive is not None:
             self.last_read_ns = monotonic_ns()
             self.keepalive = self.make_keepalive(self)
@@ -93,7 +99,7 @@ cdef class FrameProtocol:
         else:
             if self.keepalive is not None:
                 self.last_read_ns = monotonic_ns()
-            self.transport.has_full_read = self.is_read_full and self.is_layered
+            self.transport.has_full_read = self.is_layered and (self.is_read_full or self.is_layer_opaque)
             if self.read_until_drained:
                 self._read_on()
             self._deliver()

@@ -233,8 +233,8 @@ cdef class WSTransport:
         it is offered as long as it has complete records, so that a read which left room has left nothing behind. After
         a read that filled it to the last byte the answer is False, because there may be more.
 
-        Not so on Python 3.10 with use_aiofastnet=False on the loop of asyncio: its TLS hands out records one by one,
-        and the answer is of the record, not of all that has arrived.
+        On Python 3.10 with use_aiofastnet=False on the loop of asyncio the answer is always False under TLS, which
+        hands out records one by one there and does not tell when it is empty.
         """
         return not self.has_full_read and self.unread_size() == 0
 
