@@ -1,11 +1,11 @@
 cimport cython
 
 
-# One allocation of bytes that memoryviews may outlive their use by a ReadBuffer.
+# One allocation of bytes that memoryviews may outlive their use by a ReadBuffer. Large ones are reused: limit_spare_memory().
 cdef class Block:
     cdef:
         char* data
-        Py_ssize_t capacity
+        Py_ssize_t capacity         # what was asked for, or more
 
         # Memoryviews alive on this block. While there are any, a ReadBuffer does not write into it again.
         Py_ssize_t exports
@@ -27,6 +27,10 @@ cdef class ReadBuffer:
 
         # What `capacity` returns to when what is unparsed fits in.
         readonly Py_ssize_t initial_capacity
+        # The same while a peer sends faster than it is read: up to four times as much.
+        Py_ssize_t usual_capacity
+        # What the block was asked for, which may be larger.
+        Py_ssize_t needed
 
     # Make room for at least `at_least` bytes behind write_pos and return where they begin; the caller may fill
     # capacity - write_pos of them. Moves the unparsed bytes to the front, gives memory back that a large frame no longer
@@ -35,6 +39,9 @@ cdef class ReadBuffer:
 
     # `size` bytes were written where reserve() said. ValueError if there was no room for as many.
     cdef int commit(self, Py_ssize_t size) except -1
+
+    # Return to the usual capacity now, if nothing is unparsed, rather than at the next reserve(): that may be hours away.
+    cdef int give_back(self) except -1
 
     # A read-only view of bytes of this buffer. It stays valid for as long as it is referenced: the price is that the
     # next reserve() takes a new block.

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The memory that a connection reads into."""
+"""The memory that a connection reads into, and that large frames are built in."""
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -8,17 +8,95 @@ from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.string cimport memcpy, memmove
 
 
+cdef enum:
+    # Smaller blocks are malloc()'s affair, which keeps them at hand. Larger ones it returns to the system, and asks for them
+    # again: a connection that receives a frame of 1 MiB every millisecond would spend its time on page faults.
+    SPARE_MIN_CAPACITY = 32 * 1024
+    MAX_SPARES = 16
+    # A spare may be so many times larger than what is asked for.
+    MAX_SPARE_EXCESS = 16
+
+    # What a ReadBuffer reads at once while a peer sends more than it reads: fewer system calls, and still in the cache.
+    FLOOD_CAPACITY = 64 * 1024
+
+cdef char* _spares[MAX_SPARES]
+cdef Py_ssize_t _spare_capacities[MAX_SPARES]
+cdef int _spare_count = 0
+cdef Py_ssize_t _spare_memory = 0
+cdef Py_ssize_t _max_spare_memory = 8 * 1024 * 1024
+
+
+cdef char* _take_spare(Py_ssize_t capacity, Py_ssize_t* found) noexcept:
+    """The smallest spare that holds `capacity` bytes; NULL if there is none."""
+    global _spare_count, _spare_memory
+    cdef int i, best = -1
+    cdef char* data
+    for i in range(_spare_count):
+        if capacity <= _spare_capacities[i] <= capacity * MAX_SPARE_EXCESS and (
+            best < 0 or _spare_capacities[i] < _spare_capacities[best]
+        ):
+            best = i
+    if best < 0:
+        return NULL
+    data = _spares[best]
+    found[0] = _spare_capacities[best]
+    _spare_count -= 1
+    _spare_memory -= found[0]
+    _spares[best] = _spares[_spare_count]
+    _spare_capacities[best] = _spare_capacities[_spare_count]
+    return data
+
+
+cdef bint _keep_spare(char* data, Py_ssize_t capacity) noexcept:
+    global _spare_count, _spare_memory
+    if (
+        capacity < SPARE_MIN_CAPACITY
+        or _spare_count == MAX_SPARES
+        or _spare_memory + capacity > _max_spare_memory
+    ):
+        return False
+    _spares[_spare_count] = data
+    _spare_capacities[_spare_count] = capacity
+    _spare_count += 1
+    _spare_memory += capacity
+    return True
+
+
+def limit_spare_memory(Py_ssize_t size):
+    """Let the process keep up to `size` bytes, 8 MiB by default, of large buffers that no connection uses now.
+
+    They serve the next large frame. What exceeds the new limit is given back to the system at once.
+    """
+    global _spare_count, _spare_memory, _max_spare_memory
+    if size < 0:
+        raise ValueError(f"expected a size of 0 or more, found {size}")
+    _max_spare_memory = size
+    while _spare_memory > size:
+        _spare_count -= 1
+        _spare_memory -= _spare_capacities[_spare_count]
+        PyMem_RawFree(_spares[_spare_count])
+
+
+def spare_memory() -> int:
+    """Bytes that limit_spare_memory() speaks of."""
+    return _spare_memory
+
+
 cdef class Block:
-    """The memory of a ReadBuffer, kept alive by memoryviews on it."""
+    """Memory of at least `capacity` bytes, kept alive by memoryviews on it."""
 
     def __cinit__(self, Py_ssize_t capacity):
-        self.data = <char*> PyMem_RawMalloc(capacity)
-        if self.data == NULL:
-            raise MemoryError(f"no memory for a read buffer of {capacity} bytes")
         self.capacity = capacity
+        if capacity >= SPARE_MIN_CAPACITY:
+            self.data = _take_spare(capacity, &self.capacity)
+        if self.data == NULL:
+            self.data = <char*> PyMem_RawMalloc(capacity)
+        if self.data == NULL:
+            raise MemoryError(f"no memory for a buffer of {capacity} bytes")
 
     def __dealloc__(self):
-        PyMem_RawFree(self.data)
+        if self.data != NULL and not _keep_spare(self.data, self.capacity):
+            PyMem_RawFree(self.data)
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
         PyBuffer_FillInfo(buffer, self, self.view_ptr, self.view_size, 1, flags)
@@ -32,25 +110,27 @@ cdef class Block:
 cdef class ReadBuffer:
     """Bytes between the socket and the parser: written at the end, parsed at the front.
 
-    Grows for a frame that does not fit and shrinks to `initial_capacity` (bytes, at least 256) afterwards.
+    Grows for a frame that does not fit and shrinks to `initial_capacity` (bytes, at least 256) afterwards. While
+    reads fill it, it keeps up to 64 KiB.
     """
 
     def __cinit__(self, Py_ssize_t initial_capacity):
         if initial_capacity < 256:
             raise ValueError(f"expected an initial capacity of at least 256 bytes, found {initial_capacity}")
-        self.initial_capacity = initial_capacity
+        self.initial_capacity = self.usual_capacity = initial_capacity
         self.read_pos = self.write_pos = 0
         self._use(Block(initial_capacity))
+        self.needed = initial_capacity
 
     cdef char* reserve(self, Py_ssize_t at_least) except NULL:
         cdef Py_ssize_t unparsed = self.write_pos - self.read_pos
         cdef Py_ssize_t needed = unparsed + at_least
-        if needed < self.initial_capacity:
-            needed = self.initial_capacity
+        if needed < self.usual_capacity:
+            needed = self.usual_capacity
         if (
             needed > self.capacity
             or self.block.exports
-            or (self.capacity > self.initial_capacity and needed == self.initial_capacity)
+            or (self.needed > self.usual_capacity and needed == self.usual_capacity)
         ):
             self._move_to(needed)
         elif self.read_pos:
@@ -61,9 +141,21 @@ cdef class ReadBuffer:
         return self.data + self.write_pos
 
     cdef int commit(self, Py_ssize_t size) except -1:
-        if not 0 <= size <= self.capacity - self.write_pos:
-            raise ValueError(f"expected 0 to {self.capacity - self.write_pos} bytes, found {size}")
+        cdef Py_ssize_t room = self.capacity - self.write_pos
+        if not 0 <= size <= room:
+            raise ValueError(f"expected 0 to {room} bytes, found {size}")
         self.write_pos += size
+        if size == room:
+            # A buffer that was enlarged for one frame says nothing about the next ones.
+            if self.capacity == self.usual_capacity < FLOOD_CAPACITY:
+                self.usual_capacity = min(2 * self.usual_capacity, FLOOD_CAPACITY)
+        elif size < self.initial_capacity:
+            self.usual_capacity = self.initial_capacity
+        return 0
+
+    cdef int give_back(self) except -1:
+        if self.needed > self.usual_capacity and self.read_pos == self.write_pos:
+            self._move_to(self.usual_capacity)
         return 0
 
     cdef object view(self, char* ptr, Py_ssize_t size):
@@ -91,6 +183,7 @@ cdef class ReadBuffer:
         self.read_pos = 0
         self.write_pos = unparsed
         self._use(block)
+        self.needed = capacity
         return 0
 
     cdef int _use(self, Block block) except -1:

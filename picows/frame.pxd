@@ -1,4 +1,4 @@
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 
 from picows.buffer cimport ReadBuffer
 
@@ -51,6 +51,9 @@ cdef class WSFrame:
 
         # No further complete frame follows in the receive buffer: whoever waits for the newest state has it.
         readonly uint8_t last_in_buffer
+
+        # When the kernel received the last byte of the read that completed this frame: ns since the epoch. 0 unless asked for.
+        readonly int64_t kernel_time_ns
 
         ReadBuffer buffer
 

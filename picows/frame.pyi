@@ -58,6 +58,13 @@ class WSFrame:
     def last_in_buffer(self) -> int:
         """1 if no further complete frame that the listener will see follows in the receive buffer, else 0."""
 
+    @property
+    def kernel_time_ns(self) -> int:
+        """When the kernel received the last byte of the read that completed this frame, in ns since the epoch.
+
+        0 unless `kernel_time` of ws_connect() asked for it.
+        """
+
     def get_payload_as_bytes(self) -> bytes:
         """Return a copy of the payload."""
 

@@ -2,9 +2,21 @@
 """One WebSocket frame, seen in the receive buffer."""
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t
 
 from picows.buffer cimport ReadBuffer
+
+cdef extern from "Python.h":
+    ctypedef object (*getter)(object, void*)
+    ctypedef struct PyGetSetDef:
+        const char* name
+        getter get
+        const char* doc
+    ctypedef struct PyTypeObject:
+        PyObject* tp_dict
+    object PyDescr_NewGetSet(type, PyGetSetDef*)
+    void PyType_Modified(type)
 
 
 cdef class WSFrame:
@@ -66,6 +78,28 @@ cdef class WSFrame:
         )
 
     __repr__ = __str__
+
+
+# What every listener in Python asks of every frame. The conversion that Cython generates looks the member up by its name:
+# 45 ns instead of 28.
+cdef tuple _msg_types = tuple(
+    WSMsgType(opcode) if opcode in WSMsgType.__members__.values() else None for opcode in range(16)
+)
+cdef PyGetSetDef _msg_type_property
+
+
+cdef object _msg_type_member(object frame, void* closure):
+    return _msg_types[<int> (<WSFrame> frame).msg_type & 0xF]
+
+
+def _install_msg_type():
+    _msg_type_property.name = "msg_type"
+    _msg_type_property.get = _msg_type_member
+    (<dict> (<PyTypeObject*> WSFrame).tp_dict)["msg_type"] = PyDescr_NewGetSet(WSFrame, &_msg_type_property)
+    PyType_Modified(WSFrame)
+
+
+_install_msg_type()
 
 
 def make_frame(msg_type, payload, fin=True, rsv1=False) -> WSFrame:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 
 import aiofastnet
 
-__all__ = ["Network", "network"]
+__all__ = ["Network", "copies_what_it_keeps", "network"]
 
 
 class Network(Protocol):
@@ -63,3 +63,11 @@ def network(use_aiofastnet: bool | None, *, serves_tls: bool = False) -> Network
     loop = asyncio.get_running_loop()
     is_wanted = not serves_tls if use_aiofastnet is None else use_aiofastnet
     return _Aiofastnet(loop) if is_wanted else cast(Network, loop)
+
+
+def copies_what_it_keeps(transport: asyncio.BaseTransport) -> bool:
+    """True if write() of `transport` copies what it cannot send at once, even of a memoryview.
+
+    aiofastnet's do: they keep nothing but bytes objects. An event loop's own may keep the view itself.
+    """
+    return isinstance(transport, aiofastnet.Transport)

@@ -56,6 +56,9 @@ cdef class FrameParser:
     cdef char* reserve(self, Py_ssize_t at_least) except NULL
     cdef int commit(self, Py_ssize_t size) except -1
 
+    # Nobody looks at `frame` any more, and it may be long until the next bytes come.
+    cdef int rest(self) except -1
+
     # 1: `frame` is the next frame. 0: none is complete. WSProtocolError, then and ever after: the peer broke the rules.
     cdef int next_frame(self) except -1
 

@@ -81,6 +81,10 @@ cdef class FrameParser:
     cdef int commit(self, Py_ssize_t size) except -1:
         return self.buffer.commit(size)
 
+    cdef int rest(self) except -1:
+        self._forget_frames()
+        return self.buffer.give_back()
+
     cdef int next_frame(self) except -1:
         cdef ReadBuffer buffer = self.buffer
         cdef WSFrame frame = self.frame

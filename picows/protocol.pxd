@@ -17,6 +17,7 @@ cdef class FrameProtocol:
         readonly WSListener listener        # None until open()
         readonly object logger
 
+        bint is_listener_python
         bint disconnect_on_exception
         bint enable_auto_pong
         # How many reads may follow one of the event loop before its frames are delivered; 0 under TLS.

@@ -2,9 +2,11 @@
 """The receiving side of a connection: between the event loop and the listener."""
 import asyncio
 import sys
+import types
 
 from cpython.buffer cimport PyBUF_WRITE
 from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
@@ -16,9 +18,16 @@ from picows.transport cimport WSTransport
 
 from picows.errors import WSProtocolError
 
+cdef extern from "Python.h":
+    object PyObject_VectorcallMethod(object name, PyObject** args, size_t nargsf, PyObject* kwnames)
+    const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t recv(int fd, void* buffer, size_t size, int flags)
     const int MSG_DONTWAIT
+
+
+cdef str ON_WS_FRAME = "on_ws_frame"
 
 
 cdef int64_t monotonic_ns() noexcept nogil:
@@ -55,6 +64,8 @@ cdef class FrameProtocol:
         """
         self.transport = transport
         self.listener = listener
+        # Cython's dispatch to a method in Python makes a bound method for each call.
+        self.is_listener_python = isinstance(getattr(type(listener), ON_WS_FRAME), types.FunctionType)
         self.parser.reserved_bits = reserved_bits & 0x70
         if deflate is not None:
             transport.deflater, inflater = deflate.machines()
@@ -103,6 +114,7 @@ cdef class FrameProtocol:
             if self.read_until_drained:
                 self._read_on()
             self._deliver()
+            self.parser.rest()
 
     def connection_lost(self, exc):
         """The connection is gone; `exc` is None after an orderly end."""
@@ -187,6 +199,11 @@ cdef class FrameProtocol:
             WSTransport transport = self.transport
             WSListener listener = self.listener
             bint was_asked = False
+            PyObject* call[4]       # the first is the callee's to use
+
+        call[1] = <PyObject*> listener
+        call[2] = <PyObject*> transport
+        call[3] = <PyObject*> frame
 
         while not transport.is_closing and parser.next_frame():
             if frame.msg_type > WSMsgType.BINARY or transport.is_pong_awaited:
@@ -197,6 +214,8 @@ cdef class FrameProtocol:
                 was_asked = self._consume_ahead()
             if frame.msg_type == WSMsgType.CLOSE:
                 self._deliver_close(frame)
+            elif self.is_listener_python:
+                PyObject_VectorcallMethod(ON_WS_FRAME, &call[1], 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
             else:
                 listener.on_ws_frame(transport, frame)
             if self.postponed is not None:

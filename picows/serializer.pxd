@@ -18,5 +18,7 @@ cdef Py_ssize_t write_frame_header(
     uint8_t* out, uint8_t flags, Py_ssize_t payload_size, const uint8_t* mask
 ) noexcept nogil
 
-# A complete frame in one bytes object; with `masked`, under a fresh mask.
-cdef bytes build_frame(uint8_t flags, const char* payload, Py_ssize_t payload_size, bint masked)
+# A complete frame, header included, to `out`, which has room for it; with `masked`, under a fresh mask. Returns its size.
+cdef Py_ssize_t write_frame(
+    uint8_t* out, uint8_t flags, const char* payload, Py_ssize_t payload_size, bint masked
+) except -1

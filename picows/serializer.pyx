@@ -1,7 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """From payloads to bytes on the wire (RFC 6455 section 5.2)."""
 from cpython.bytearray cimport PyByteArray_AS_STRING
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
@@ -42,19 +41,19 @@ cdef Py_ssize_t write_frame_header(
     return pos - out
 
 
-cdef bytes build_frame(uint8_t flags, const char* payload, Py_ssize_t payload_size, bint masked):
+cdef Py_ssize_t write_frame(
+    uint8_t* out, uint8_t flags, const char* payload, Py_ssize_t payload_size, bint masked
+) except -1:
     cdef:
         uint8_t mask[4]
-        Py_ssize_t header_size = frame_header_size(payload_size, masked)
-        bytes frame = PyBytes_FromStringAndSize(NULL, header_size + payload_size)
-        uint8_t* out = <uint8_t*> PyBytes_AS_STRING(frame)
+        Py_ssize_t header_size
     if masked:
         next_mask(mask)
-    write_frame_header(out, flags, payload_size, mask if masked else NULL)
+    header_size = write_frame_header(out, flags, payload_size, mask if masked else NULL)
     memcpy(out + header_size, payload, payload_size)
     if masked:
         apply_mask(out + header_size, payload_size, mask, 0)
-    return frame
+    return header_size + payload_size
 
 
 def serialize_frame(msg_type, payload, *, fin=True, rsv1=False, mask=None) -> bytes:

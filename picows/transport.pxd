@@ -34,6 +34,8 @@ cdef class WSTransport:
         # The last read filled the memory it was offered: the TLS layer, if there is one, may hold more.
         bint has_full_read
         int fd                          # of the socket; -1 where the underlying transport has none
+        bint is_plain                   # what is sent goes to the socket as it is
+        bint may_lend                   # write() of the underlying transport copies what it cannot send at once
 
         unsigned long thread_id
         object loop
@@ -83,6 +85,9 @@ cdef class WSTransport:
     cdef int _check_thread(self, str method) except -1
     cdef int _check_message(self, WSMsgType msg_type, Py_ssize_t size, bint fin) except -1
     cdef int _send(self, uint8_t flags, const char* payload, Py_ssize_t size) except -1
+    cdef int _write_frame(self, uint8_t flags, const char* payload, Py_ssize_t size) except -1
+    # Hand over bytes whose memory is free for other use when this returns.
+    cdef int _write_out(self, const char* data, Py_ssize_t size) except -1
     cdef int _send_deflated(self, uint8_t flags, const char* payload, Py_ssize_t size) except -1
     cdef int _send_close(self, code, bytes payload, reason) except -1
     cdef int _answer_close(self) except -1

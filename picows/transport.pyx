@@ -3,19 +3,22 @@
 import asyncio
 import time
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.unicode cimport PyUnicode_Check
 from libc.stdint cimport uint8_t
 
+from picows.buffer cimport Block
 from picows.deflate cimport Deflater
 from picows.frame cimport WSCloseCode, WSFrame, WSMsgType
 from picows.parser cimport is_close_code_allowed
 from picows.masking cimport apply_mask, next_mask
-from picows.serializer cimport MAX_HEADER_SIZE, build_frame, frame_flags, frame_header_size, write_frame_header
+from picows.serializer cimport MAX_HEADER_SIZE, frame_flags, frame_header_size, write_frame, write_frame_header
 
 from picows.close_handshake import WSCloseHandshake, close_info, close_payload, shortened_reason
+from picows.network import copies_what_it_keeps
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
@@ -25,8 +28,22 @@ cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, ...)
     const unsigned long FIONREAD
 
+cdef extern from *:
+    """
+    #include <sys/socket.h>
+    #ifndef MSG_NOSIGNAL    /* macOS: Python ignores SIGPIPE */
+    #define MSG_NOSIGNAL 0
+    #endif
+    """
+    ssize_t c_send "send"(int fd, const void* buffer, size_t size, int flags) nogil
+    const int MSG_DONTWAIT
+    const int MSG_NOSIGNAL
+
 cdef enum:
     MAX_CONTROL_PAYLOAD = 125
+
+    # Frames up to this size, with their header, are built on the stack.
+    SMALL_FRAME = 2048
 
     # In the first byte of a frame.
     FIN = 0x80
@@ -58,6 +75,8 @@ cdef class WSTransport:
         self.is_secure = is_secure
         sock = underlying_transport.get_extra_info("socket")
         self.fd = -1 if sock is None else sock.fileno()
+        self.is_plain = self.fd >= 0 and underlying_transport.get_extra_info("ssl_object") is None
+        self.may_lend = copies_what_it_keeps(underlying_transport)
         self.thread_id = PyThread_get_thread_ident()
         self.disconnected = loop.create_future()
 
@@ -118,8 +137,7 @@ cdef class WSTransport:
         write_frame_header(
             header, frame_flags(msg_type, fin, rsv1, rsv2, rsv3), msg_size, mask if self.is_client_side else NULL
         )
-        # The caller is free to reuse the buffer at once, and an event loop may keep what it is given: hence the copy.
-        self.write(PyBytes_FromStringAndSize(<char*> header, header_size + msg_size))
+        self._write_out(<char*> header, header_size + msg_size)
 
     cpdef send_reuse_external_bytearray(
         self, WSMsgType msg_type, bytearray buffer, Py_ssize_t msg_offset,
@@ -316,7 +334,34 @@ cdef class WSTransport:
             return 0
         if self.deflater is not None and not flags & CONTROL:
             return self._send_deflated(flags, payload, size)
-        self.write(build_frame(flags, payload, size, self.is_client_side))
+        return self._write_frame(flags, payload, size)
+
+    cdef int _write_frame(self, uint8_t flags, const char* payload, Py_ssize_t size) except -1:
+        cdef:
+            Py_ssize_t frame_size = frame_header_size(size, self.is_client_side) + size
+            uint8_t small[SMALL_FRAME]
+            uint8_t* frame = small
+            Block block
+
+        if frame_size > SMALL_FRAME:
+            block = Block(frame_size)
+            frame = <uint8_t*> block.data
+        write_frame(frame, flags, payload, size, self.is_client_side)
+        return self._write_out(<char*> frame, frame_size)
+
+    cdef int _write_out(self, const char* data, Py_ssize_t size) except -1:
+        cdef Py_ssize_t sent = 0
+        # Past the transport, if nothing waits in it. What goes wrong is the transport's to find out and to tell.
+        if self.is_plain and self.underlying_transport.get_write_buffer_size() == 0:
+            sent = c_send(self.fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+            if sent == size:
+                return 0
+            if sent < 0:
+                sent = 0
+        if self.may_lend:
+            self.write(PyMemoryView_FromMemory(<char*> data + sent, size - sent, PyBUF_READ))
+        else:
+            self.write(PyBytes_FromStringAndSize(data + sent, size - sent))
         return 0
 
     cdef int _send_deflated(self, uint8_t flags, const char* payload, Py_ssize_t size) except -1:
@@ -326,13 +371,10 @@ cdef class WSTransport:
             raise ValueError("expected rsv1 to be left to permessage-deflate, found it set")
         compressed = self.deflater.deflate_frame(payload, size, begins, flags & FIN != 0)
         if compressed is None:
-            self.write(build_frame(flags, payload, size, self.is_client_side))
-        else:
-            self.write(build_frame(
-                flags | RSV1 if begins else flags,
-                PyBytes_AS_STRING(compressed), PyBytes_GET_SIZE(compressed), self.is_client_side
-            ))
-        return 0
+            return self._write_frame(flags, payload, size)
+        return self._write_frame(
+            flags | RSV1 if begins else flags, PyBytes_AS_STRING(compressed), PyBytes_GET_SIZE(compressed)
+        )
 
     cdef int _send_close(self, code, bytes payload, reason) except -1:
         if self.is_close_frame_sent or self.is_closing:

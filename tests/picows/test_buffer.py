@@ -2,7 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from picows.buffer import ReadBuffer
+from picows.buffer import Block, ReadBuffer, limit_spare_memory, spare_memory
+
+DEFAULT_LIMIT = 8 * 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def no_spares():
+    limit_spare_memory(0)
+    limit_spare_memory(DEFAULT_LIMIT)
+    yield
+    limit_spare_memory(DEFAULT_LIMIT)
 
 
 def test_take_returns_what_was_appended_in_order():
@@ -27,3 +37,75 @@ def test_grows_for_what_does_not_fit_and_shrinks_when_it_is_gone():
 def test_refuses_a_capacity_that_no_header_fits_in_twice():
     with pytest.raises(ValueError, match="at least 256 bytes, found 255"):
         ReadBuffer(255)
+
+
+def fill(buffer: ReadBuffer) -> None:
+    """What a read does that leaves no room."""
+    buffer.append(bytes(buffer.capacity - buffer.write_pos))
+
+
+def test_grows_while_reads_fill_it_and_not_without_end():
+    buffer = ReadBuffer(16 * 1024)
+    capacities = []
+    for _ in range(4):
+        fill(buffer)
+        buffer.take()
+        buffer.append(bytes(16 * 1024))  # a read that leaves room, and not much less than before
+        buffer.take()
+        capacities.append(buffer.capacity)
+    assert capacities == [32 * 1024, 64 * 1024, 64 * 1024, 64 * 1024]
+    buffer.append(b"little")
+    buffer.take()
+    buffer.append(b"little")
+    assert buffer.capacity == 16 * 1024
+
+
+def test_a_large_initial_capacity_is_kept():
+    buffer = ReadBuffer(100_000)
+    fill(buffer)
+    buffer.take()
+    buffer.append(b"x")
+    assert buffer.capacity == 100_000
+
+
+def test_large_blocks_are_used_again_and_small_ones_are_not():
+    del (block := [Block(1024 * 1024)])[0]
+    assert block == []
+    assert spare_memory() == 1024 * 1024
+    again = Block(600_000)
+    assert spare_memory() == 0
+    del again
+    assert spare_memory() == 1024 * 1024
+    Block(32 * 1024)  # not worth a block that is 32 times larger
+    assert spare_memory() == 1024 * 1024 + 32 * 1024
+    Block(32 * 1024 - 1)
+    assert spare_memory() == 1024 * 1024 + 32 * 1024
+
+
+def test_the_smallest_spare_that_fits_is_taken():
+    blocks = [Block(size) for size in (400_000, 100_000, 200_000)]
+    blocks.clear()
+    block = Block(150_000)
+    assert spare_memory() == 500_000
+    del block
+
+
+def test_spare_memory_has_a_limit():
+    limit_spare_memory(250_000)
+    blocks = [Block(100_000) for _ in range(5)]
+    blocks.clear()
+    assert spare_memory() == 200_000
+    limit_spare_memory(100_000)
+    assert spare_memory() == 100_000
+    limit_spare_memory(0)
+    assert spare_memory() == 0
+    Block(100_000)
+    assert spare_memory() == 0
+    with pytest.raises(ValueError, match="0 or more, found -1"):
+        limit_spare_memory(-1)
+
+
+def test_many_spares_are_not_kept():
+    blocks = [Block(32 * 1024) for _ in range(40)]
+    blocks.clear()
+    assert spare_memory() == 16 * 32 * 1024

@@ -62,7 +62,8 @@ FRAMES = [frame(TEXT, b"%07d" % i) for i in range(8000)]  # of 9 bytes
 async def test_only_the_last_frame_of_a_backlog_is_drained(use_aiofastnet):
     async with client(Reads, use_aiofastnet=use_aiofastnet) as (transport, listener, peer):
         await receive_backlog(transport, listener, peer, FRAMES)
-        assert len(listener.batches) == -(-len(FRAMES) * 9 // INIT_SIZE)
+        # The buffer grows while reads fill it.
+        assert 1 < len(listener.batches) < -(-len(FRAMES) * 9 // INIT_SIZE)
         assert [drained for _, drained in listener.batches] == [False] * (len(listener.batches) - 1) + [True]
 
 
