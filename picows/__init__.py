@@ -19,11 +19,13 @@ from picows.logger import PICOWS_DEBUG_LL
 from picows.negotiation import WSDeflateConfig
 from picows.serializer import serialize_frame
 from picows.server import ws_create_server
+from picows.socket_reader import BusyPoller, start_busy_polling
 from picows.transport import WSAutoPingStrategy, WSTransport
 from picows.url import WSParsedURL, parse_url
 
 __all__ = [
     "PICOWS_DEBUG_LL",
+    "BusyPoller",
     "WSAutoPingStrategy",
     "WSCloseCode",
     "WSDeflateConfig",
@@ -46,6 +48,7 @@ __all__ = [
     "WSUpgradeResponseWithListener",
     "parse_url",
     "serialize_frame",
+    "start_busy_polling",
     "ws_connect",
     "ws_create_server",
 ]

@@ -13,7 +13,7 @@ cdef enum:
     # again: a connection that receives a frame of 1 MiB every millisecond would spend its time on page faults.
     SPARE_MIN_CAPACITY = 32 * 1024
     MAX_SPARES = 16
-    # A spare may be so many times larger than what is asked for.
+    # A spare may be so many times larger than what is asked for, unless that is what a buffer keeps.
     MAX_SPARE_EXCESS = 16
 
     # What a ReadBuffer reads at once while a peer sends more than it reads: fewer system calls, and still in the cache.
@@ -29,10 +29,11 @@ cdef Py_ssize_t _max_spare_memory = 8 * 1024 * 1024
 cdef char* _take_spare(Py_ssize_t capacity, Py_ssize_t* found) noexcept:
     """The smallest spare that holds `capacity` bytes; NULL if there is none."""
     global _spare_count, _spare_memory
+    cdef Py_ssize_t most = capacity * MAX_SPARE_EXCESS if capacity > FLOOD_CAPACITY else capacity
     cdef int i, best = -1
     cdef char* data
     for i in range(_spare_count):
-        if capacity <= _spare_capacities[i] <= capacity * MAX_SPARE_EXCESS and (
+        if capacity <= _spare_capacities[i] <= most and (
             best < 0 or _spare_capacities[i] < _spare_capacities[best]
         ):
             best = i

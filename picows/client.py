@@ -27,6 +27,7 @@ from picows.negotiation import WSDeflateConfig, deflate_config
 from picows.network import network
 from picows.protocol import WSProtocol
 from picows.redirect import headers_for, is_redirect, redirect_target
+from picows.socket_reader import busy_poller
 from picows.transport import WSAutoPingStrategy, WSTransport
 from picows.url import WSParsedURL, parse_url
 
@@ -58,6 +59,7 @@ async def ws_connect(
     socket_factory: SocketFactory | None = None,
     use_aiofastnet: bool | None = None,
     read_until_drained: int = 0,
+    kernel_time: bool = False,
     max_response_header_size: int = MAX_HEADER_SIZE,
     max_response_body_size: int = MAX_BODY_SIZE,
     permessage_deflate: WSDeflateConfig | bool | None = None,
@@ -94,6 +96,9 @@ async def ws_connect(
         `read_buffer_init_size` bytes, while the kernel holds more, before the frames are delivered: `last_in_buffer`
         and `tail_size` then speak of all that has arrived. Without effect under TLS, whose layer alone may read the
         socket; WSTransport.is_drained() tells there, too.
+    kernel_time -- have the kernel note when it receives (SO_TIMESTAMPNS; Linux), and WSFrame.kernel_time_ns tell it,
+        under TLS too. With `read_until_drained` it is of the last of these reads. 0 for the few milliseconds that the
+        kernel may take to begin.
     max_response_header_size -- bytes of the server's response up to its empty line; more is a WSInvalidMessageError.
     max_response_body_size -- bytes that are kept of the body of a response that refuses.
     permessage_deflate -- True or a WSDeflateConfig: offer compression (RFC 7692). If the server accepts, messages are
@@ -115,6 +120,10 @@ async def ws_connect(
     make_keepalive = keepalive_factory(
         enable_auto_ping, auto_ping_idle_timeout, auto_ping_reply_timeout, auto_ping_strategy
     )
+    if (kernel_time or busy_poller() is not None) and use_aiofastnet is False:
+        raise ValueError(
+            "kernel_time and busy polling need aiofastnet: expected use_aiofastnet of True or None, found False"
+        )
     dialer = Dialer(
         ssl_context=ssl_context,
         socket_factory=socket_factory,
@@ -122,6 +131,7 @@ async def ws_connect(
         proxy_ssl_context=proxy_ssl_context,
         timeout=websocket_handshake_timeout,
         network=network(use_aiofastnet),
+        kernel_time=kernel_time,
         kwargs=kwargs,
     )
     redirects = 0

@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from picows.network import Network
+from picows.protocol import WSProtocol
 from picows.proxy import HttpTunnel, TunnelProtocol, name, parse_proxy_url, socks_socket
+from picows.socket_reader import SocketReader, busy_poller
 from picows.url import WSParsedURL
 
 __all__ = ["Dialer", "SocketFactory"]
@@ -27,6 +29,7 @@ class Dialer:
 
     timeout -- seconds for the way through a proxy and, unless kwargs say otherwise, for TLS; None: no limit, and the
         event loop's for TLS.
+    kernel_time -- have a SocketReader read, and ask the kernel for receive times. With a BusyPoller it reads, too.
     kwargs -- for loop.create_connection().
     """
 
@@ -39,10 +42,14 @@ class Dialer:
         proxy_ssl_context: ssl.SSLContext | None,
         timeout: float | None,
         network: Network,
+        kernel_time: bool,
         kwargs: dict[str, Any],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._network = network
+        self._kernel_time = kernel_time
+        self._poller = busy_poller()
+        self._frames: WSProtocol | None = None
         self._ssl_context = ssl_context
         self._socket_factory = socket_factory
         self._proxy = None if proxy is None else parse_proxy_url(proxy)
@@ -56,8 +63,9 @@ class Dialer:
             if unusable:
                 raise TypeError(f"with a SOCKS proxy, {unusable} of loop.create_connection() cannot be set")
 
-    async def dial(self, protocol: asyncio.BaseProtocol, url: WSParsedURL) -> None:
+    async def dial(self, protocol: WSProtocol, url: WSParsedURL) -> None:
         """Connect `protocol` to the server of `url`, with TLS if the URL has it so."""
+        self._frames = protocol
         if self._proxy is None:
             sock = await self._make_socket(url)
             await self._open(protocol, url, sock, self._context_for(url), self._tls_arguments)
@@ -114,17 +122,52 @@ class Dialer:
     ) -> None:
         """Connect `protocol` to `peer`, over `sock` if there is one: it belongs to the connection from then on."""
         arguments: dict[str, Any] = {}
+        tls = {"server_hostname": peer.host, **self._tls_limits, **tls_arguments}
+        if self._kernel_time or self._poller is not None:
+            await self._open_with_reader(protocol, peer, sock, context, tls)
+            return
         if context is not None:
-            arguments = {"ssl": context, "server_hostname": peer.host, **self._tls_limits, **tls_arguments}
+            arguments = {"ssl": context, **tls}
+        await self._connect(protocol, peer, sock, arguments)
+
+    async def _open_with_reader(
+        self,
+        protocol: asyncio.BaseProtocol,
+        peer: WSParsedURL,
+        sock: socket.socket | None,
+        context: ssl.SSLContext | None,
+        tls: dict[str, Any],
+    ) -> None:
+        """The same, with a SocketReader between the socket and all that is above."""
+        transport = await self._connect(asyncio.Protocol(), peer, sock, {})
+        # The peer has not spoken: in TLS and in HTTP the client begins.
+        transport.pause_reading()
+        try:
+            assert self._frames is not None
+            reader = SocketReader(transport, self._frames, has_kernel_time=self._kernel_time, poller=self._poller)
+            reader.set_protocol(protocol)
+            if context is None:
+                protocol.connection_made(cast(asyncio.Transport, reader))
+                reader.resume_reading()
+            else:
+                protocol.connection_made(await self._network.start_tls(reader, protocol, context, **tls))
+        except BaseException:
+            transport.abort()
+            raise
+
+    async def _connect(
+        self, protocol: asyncio.BaseProtocol, peer: WSParsedURL, sock: socket.socket | None, arguments: dict[str, Any]
+    ) -> asyncio.Transport:
         if sock is None:
             arguments |= self._tcp_arguments
-            await self._network.create_connection(lambda: protocol, peer.host, peer.port, **arguments)
-            return
+            transport, _ = await self._network.create_connection(lambda: protocol, peer.host, peer.port, **arguments)
+            return cast(asyncio.Transport, transport)
         try:
-            await self._network.create_connection(lambda: protocol, sock=sock, **arguments)
+            transport, _ = await self._network.create_connection(lambda: protocol, sock=sock, **arguments)
         except BaseException:
             sock.close()
             raise
+        return cast(asyncio.Transport, transport)
 
     def _context_for(self, url: WSParsedURL) -> ssl.SSLContext | None:
         if not url.is_secure:

@@ -62,7 +62,7 @@ class WSFrame:
     def kernel_time_ns(self) -> int:
         """When the kernel received the last byte of the read that completed this frame, in ns since the epoch.
 
-        0 unless `kernel_time` of ws_connect() asked for it.
+        0 where it is not known: unless `kernel_time` of ws_connect() asked for it, and until the kernel begins with it.
         """
 
     def get_payload_as_bytes(self) -> bytes:

@@ -6,6 +6,9 @@ from picows.parser cimport FrameParser
 from picows.transport cimport WSTransport
 
 
+cdef int64_t monotonic_ns() noexcept nogil
+
+
 # What the event loop calls: bytes of one connection into the parser, frames out to the listener. The opening handshake
 # is a subclass's (client.py, server.py), which calls open() when it has succeeded.
 cdef class FrameProtocol:
@@ -32,6 +35,10 @@ cdef class FrameProtocol:
         # The underlying transport's buffer is above its high-water mark.
         bint is_writing_paused
 
+        # When the kernel received the last read, in ns since the epoch; 0 where nobody tells.
+        int64_t kernel_time_ns
+        bint has_kernel_time
+
         # Monotonic time of the last read; kept only with a keepalive, which alone asks.
         readonly int64_t last_read_ns
         object keepalive
@@ -39,6 +46,10 @@ cdef class FrameProtocol:
 
         # An exception that came out of asking about the frame ahead; raised when the frame before it was delivered.
         object postponed
+
+    # What get_buffer() and buffer_updated() do: where to read into, and that so many bytes were read.
+    cdef char* begin_read(self, Py_ssize_t* size) except NULL
+    cdef int end_read(self, Py_ssize_t nbytes) except -1
 
     # Read what has arrived since, so that the last frame that is delivered is the newest there is.
     cdef int _read_on(self) except -1

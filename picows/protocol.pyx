@@ -14,6 +14,7 @@ from picows.buffer cimport ReadBuffer
 from picows.frame cimport WSCloseCode, WSFrame, WSMsgType
 from picows.listener cimport WSListener
 from picows.parser cimport FrameParser
+from picows.receive cimport MSG_DONTWAIT, picows_receive
 from picows.transport cimport WSTransport
 
 from picows.errors import WSProtocolError
@@ -21,10 +22,6 @@ from picows.errors import WSProtocolError
 cdef extern from "Python.h":
     object PyObject_VectorcallMethod(object name, PyObject** args, size_t nargsf, PyObject* kwnames)
     const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
-
-cdef extern from "<sys/socket.h>" nogil:
-    ssize_t recv(int fd, void* buffer, size_t size, int flags)
-    const int MSG_DONTWAIT
 
 
 cdef str ON_WS_FRAME = "on_ws_frame"
@@ -94,27 +91,37 @@ cdef class FrameProtocol:
 
     def get_buffer(self, sizehint):
         """Return where the event loop reads into."""
+        cdef Py_ssize_t size = 0
+        cdef char* free = self.begin_read(&size)
+        return PyMemoryView_FromMemory(free, size, PyBUF_WRITE)
+
+    def buffer_updated(self, Py_ssize_t nbytes):
+        """`nbytes` were read."""
+        self.end_read(nbytes)
+
+    cdef char* begin_read(self, Py_ssize_t* size) except NULL:
         # Under TLS a byte more than the frame lacks: a read that leaves it free has emptied the TLS layer.
         cdef Py_ssize_t at_least = self.parser.missing + 1 if self.is_layered and self.parser.missing < 262144 else 1
         cdef char* free = self.parser.reserve(at_least)
         cdef ReadBuffer buffer = self.parser.buffer
-        self.offered = buffer.capacity - buffer.write_pos
-        return PyMemoryView_FromMemory(free, self.offered, PyBUF_WRITE)
+        size[0] = self.offered = buffer.capacity - buffer.write_pos
+        return free
 
-    def buffer_updated(self, Py_ssize_t nbytes):
-        """`nbytes` were read."""
-        self.parser.commit(nbytes)
+    cdef int end_read(self, Py_ssize_t nbytes) except -1:
+        cdef FrameParser parser = self.parser
+        parser.commit(nbytes)
         self.is_read_full = nbytes == self.offered
         if self.transport is None:
-            self.handshake_received(self.parser.buffer.take())
-        else:
-            if self.keepalive is not None:
-                self.last_read_ns = monotonic_ns()
-            self.transport.has_full_read = self.is_layered and (self.is_read_full or self.is_layer_opaque)
-            if self.read_until_drained:
-                self._read_on()
-            self._deliver()
-            self.parser.rest()
+            self.handshake_received(parser.buffer.take())
+            return 0
+        if self.keepalive is not None:
+            self.last_read_ns = monotonic_ns()
+        self.transport.has_full_read = self.is_layered and (self.is_read_full or self.is_layer_opaque)
+        if self.read_until_drained:
+            self._read_on()
+        self._deliver()
+        parser.rest()
+        return 0
 
     def connection_lost(self, exc):
         """The connection is gone; `exc` is None after an orderly end."""
@@ -175,7 +182,10 @@ cdef class FrameProtocol:
                 size = budget
             if size == 0:
                 break
-            size = recv(self.transport.fd, self.parser.reserve(size), size, MSG_DONTWAIT)
+            size = picows_receive(
+                self.transport.fd, self.parser.reserve(size), size, MSG_DONTWAIT,
+                &self.kernel_time_ns if self.has_kernel_time else NULL
+            )
             if size <= 0:
                 break
             self.parser.commit(size)
@@ -201,6 +211,7 @@ cdef class FrameProtocol:
             bint was_asked = False
             PyObject* call[4]       # the first is the callee's to use
 
+        frame.kernel_time_ns = parser.ahead.kernel_time_ns = self.kernel_time_ns
         call[1] = <PyObject*> listener
         call[2] = <PyObject*> transport
         call[3] = <PyObject*> frame

@@ -165,6 +165,7 @@ def test_close_codes_of_the_registry(code):
 # ---- memory ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_spares")
 def test_an_announced_length_alone_does_not_take_memory():
     parser = FrameParser(False, max_frame_size=1 << 30)
     parser.feed(frame(BINARY, b"", form=64)[:2] + struct.pack(">Q", 1 << 30))

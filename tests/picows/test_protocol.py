@@ -98,7 +98,7 @@ async def test_a_large_frame_passes_and_its_memory_is_given_back():
         msg_type, received = await listener.next_frame()
         assert msg_type == BINARY
         assert received == payload
-        # At once: the next read may be hours away. That of a flood, which this began like, is given back by a small one.
+        # At once: the next read may be hours away. What a flood takes (this began like one) a small read gives back.
         assert read_buffer_capacity(transport) <= 64 * 1024
         assert read_buffer_capacity(echo.transport) <= 64 * 1024
         transport.send(WSMsgType.TEXT, b"small")
