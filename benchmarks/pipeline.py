@@ -25,7 +25,6 @@ import functools
 import gc
 import json
 import os
-import platform
 import re
 import shutil
 import statistics
@@ -36,7 +35,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from measuring import ROOT, Figure, default_capture, load, loops, pin
+from measuring import RESULTS, ROOT, Figure, default_capture, load, loops, machine, pin, row, write_section
 
 from feeds.conflation import conflated
 from feeds.events import EventHandler
@@ -46,7 +45,6 @@ from strategies.imbalance_cython import BookImbalance as CythonImbalance
 
 KINDS = {"all": "all", "depth": "depth", "ticker": "best bid/offer", "trade": "trades"}
 CHANNELS = {"depth": "depth", "ticker": "bookTicker", "trade": "trade"}  # on Binance
-RESULTS = Path(__file__).with_name("RESULTS.md")
 LIMIT = "C++, hand scanner, tick book"
 CRYPTOFEED = "cryptofeed"
 
@@ -244,17 +242,13 @@ def table(records: list[Record], programs: list[Program], kinds: list[str]) -> l
         return f"{statistics.median(ns[over, kind, n] / ns[under, kind, n] for n in rounds):.2f}"
 
     head = ["ns per message", *(KINDS[k] for k in kinds), f"range ({kinds[0]})", "x the C++ limit", "cryptofeed is x"]
-    lines = [_row(head), _row(["---", *["--:"] * (len(head) - 1)])]
+    lines = [row(head), row(["---", *["--:"] * (len(head) - 1)])]
     for title in titles:
         cells = [title, *(str(figure(title, kind)) for kind in kinds), figure(title, kinds[0]).range]
         cells.append(" / ".join(ratio(title, LIMIT, kind) for kind in kinds))
         cells.append(" / ".join(ratio(CRYPTOFEED, title, kind) for kind in kinds))
-        lines.append(_row(cells))
+        lines.append(row(cells))
     return lines
-
-
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def report(records: list[Record], programs: list[Program], absent: dict[str, str], options: argparse.Namespace) -> str:
@@ -265,7 +259,7 @@ def report(records: list[Record], programs: list[Program], absent: dict[str, str
         "# From bytes to the strategy",
         "",
         f"Messages of `{options.capture.name}`: " + ", ".join(f"{count[kind]:,} {KINDS[kind]}" for kind in kinds) + ".",
-        f"Rounds: {options.rounds}; CPU time of the measuring thread, {options.pinned}. {_machine()}",
+        f"Rounds: {options.rounds}; CPU time of the measuring thread, {options.pinned}. {machine()}",
         "Ratios are in the order of the columns: " + " / ".join(KINDS[kind] for kind in kinds) + ".",
         "What is in a figure, and in which way: the docstring of `benchmarks/pipeline.py`.",
         "",
@@ -277,22 +271,13 @@ def report(records: list[Record], programs: list[Program], absent: dict[str, str
     return "\n".join(lines) + "\n"
 
 
-def _machine() -> str:
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        model = found[1] if found else model
-    load = f"load {os.getloadavg()[0]:.1f} at the end"
-    return f"{model}, {os.cpu_count()} cores, {load}, {platform.system()}, Python {platform.python_version()}."
-
-
 # --- instructions -----------------------------------------------------------------------------------
 
 
 def count_instructions(options: argparse.Namespace) -> Iterator[str]:
     """Yield a Markdown table: callgrind's total of two passes less that of one, per message."""
-    yield _row(["instructions per message", *(KINDS[kind] for kind in options.kinds)])
-    yield _row(["---", *["--:"] * len(options.kinds)])
+    yield row(["instructions per message", *(KINDS[kind] for kind in options.kinds)])
+    yield row(["---", *["--:"] * len(options.kinds)])
     for which, ours in OURS.items():
         print(f"counting: {ours.title}", file=sys.stderr)
         cells = [ours.title]
@@ -300,7 +285,7 @@ def count_instructions(options: argparse.Namespace) -> Iterator[str]:
             one, n = _collected(which, options.capture, kind, 1)
             two, n = _collected(which, options.capture, kind, 2)
             cells.append(f"{(two - one) / n:,.0f}")
-        yield _row(cells)
+        yield row(cells)
 
 
 def _collected(which: str, capture: Path, kind: str, passes: int) -> tuple[int, int]:
@@ -353,20 +338,21 @@ def main() -> None:
     programs, absent = find_programs(options)
     options.pinned = pin(options.core)
     records = run_rounds(programs, options.kinds, options.rounds)
-    _publish(report(records, programs, absent, options), options)
+    text = report(records, programs, absent, options)
+    _publish(text, text, options)
     if options.callgrind:
-        _publish("\n" + "\n".join(count_instructions(options)) + "\n", options, append=True)
+        counted = "\n" + "\n".join(count_instructions(options)) + "\n"
+        _publish(counted, text + counted, options)
     if options.json:
         for record in records:
             print(json.dumps(record))
 
 
-def _publish(text: str, options: argparse.Namespace, *, append: bool = False) -> None:
+def _publish(news: str, section: str, options: argparse.Namespace) -> None:
     if not options.json:
-        print(text, end="", flush=True)
+        print(news, end="", flush=True)
     if options.write:
-        with RESULTS.open("a" if append else "w") as file:
-            file.write(text)
+        write_section(section)
 
 
 if __name__ == "__main__":

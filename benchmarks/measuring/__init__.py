@@ -1,4 +1,4 @@
-"""What the benchmarks share: the compiled loops, a core of one's own, and where the captures are."""
+"""What the benchmarks share: the compiled loops, a core of one's own, the tables, and where the captures are."""
 
 from __future__ import annotations
 
@@ -11,8 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from feeds.recording import RawMessage, open_recording
+from measuring.results import RESULTS, machine, row, write_section
 
-__all__ = ["ROOT", "Figure", "default_capture", "load", "loops", "pin"]
+__all__ = [
+    "RESULTS",
+    "ROOT",
+    "Figure",
+    "default_capture",
+    "load",
+    "loops",
+    "machine",
+    "pin",
+    "row",
+    "short",
+    "write_section",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 _HERE = Path(__file__).resolve().parent
@@ -83,12 +96,13 @@ class Figure:
         self.median = statistics.median(self.values)
 
     def __str__(self) -> str:
-        return _short(self.median)
+        return short(self.median)
 
     @property
     def range(self) -> str:
-        return f"{_short(self.values[0])}-{_short(self.values[-1])}"
+        return f"{short(self.values[0])}-{short(self.values[-1])}"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Return a figure as the tables print it: one decimal below 100, none above."""
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
