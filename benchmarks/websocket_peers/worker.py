@@ -481,12 +481,18 @@ def uvloop_runner() -> Callable[[Coroutine[Any, Any, T]], T]:
 
 
 def busy_runner() -> Callable[[Coroutine[Any, Any, T]], T]:
-    """The one place that knows how our picows is told to poll instead of to wait."""
+    """Polls while it is measured, on uvloop."""
     import picows
 
-    if not hasattr(picows, "run"):
-        raise NotImplementedError("this picows has no run(): it cannot poll")
-    return lambda coroutine: picows.run(coroutine, busy_poll=True)  # type: ignore[no-any-return]
+    async def polling(coroutine: Coroutine[Any, Any, T]) -> T:
+        poller = picows.start_busy_polling()
+        try:
+            return await coroutine
+        finally:
+            poller.stop()
+
+    run = uvloop_runner()
+    return lambda coroutine: run(polling(coroutine))
 
 
 RUNNERS: dict[str, Callable[[], Callable[[Coroutine[Any, Any, Any]], Any]]] = {
