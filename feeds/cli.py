@@ -136,6 +136,9 @@ _strategy_option = click.option(
     "--strategy", metavar="MODULE:CLASS", help="A strategy of yours; modules of the current folder are found."
 )
 _duration_option = click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds; else Ctrl-C.")
+_busy_poll_option = click.option(
+    "--busy-poll", is_flag=True, help="Never sleep between messages: takes a processor for itself, saves waking up."
+)
 _endpoint_options = [
     click.option("--ws-url", help="WebSocket address instead of the exchange's, as `feeds simulate` prints it."),
     click.option("--rest-url", help="REST address instead of the exchange's."),
@@ -210,6 +213,7 @@ def list_exchanges() -> None:
 @_policy_option
 @_strategy_option
 @_duration_option
+@_busy_poll_option
 @_with_options(_endpoint_options)
 def live(
     exchange: str,
@@ -218,6 +222,7 @@ def live(
     policy: str,
     strategy: str | None,
     duration: float | None,
+    busy_poll: bool,
     ws_url: str | None,
     rest_url: str | None,
 ) -> None:
@@ -233,6 +238,7 @@ def live(
         channels=_channels(channels),
         policy=policy,
         duration=duration,
+        busy_poll=busy_poll,
         endpoints=_endpoints(exchange, ws_url, rest_url),
     )
     print_report(report)
@@ -245,6 +251,7 @@ def live(
 @_channel_option
 @_policy_option
 @_duration_option
+@_busy_poll_option
 @_with_options(_endpoint_options)
 def record(
     exchange: str,
@@ -253,6 +260,7 @@ def record(
     channels: str,
     policy: str,
     duration: float | None,
+    busy_poll: bool,
     ws_url: str | None,
     rest_url: str | None,
 ) -> None:
@@ -268,6 +276,7 @@ def record(
         channels=_channels(channels),
         policy=policy,
         duration=duration,
+        busy_poll=busy_poll,
         record_to=output,
         endpoints=_endpoints(exchange, ws_url, rest_url),
     )

@@ -27,6 +27,7 @@ from feeds.pipeline import Pipeline, Problem
 from feeds.recording import Damage, RawSource, RecordingWriter, open_recording
 from feeds.replay import Replay, ReplayWindow
 from feeds.subscription import DEFAULT_CHANNELS, Subscription, subscriptions
+from picows import start_busy_polling
 
 __all__ = ["Report", "live", "replay", "run_live"]
 
@@ -180,8 +181,18 @@ async def _stop_later(stop_feed: Callable[[], None], duration: float | None, sto
     stop_feed()
 
 
-def run_live(handler: EventHandler, exchange: str, symbols: Sequence[str | Subscription], **options: Any) -> Report:
-    """Run `live` in an event loop of its own (uvloop); SIGINT and SIGTERM end the session in good order."""
+def run_live(
+    handler: EventHandler,
+    exchange: str,
+    symbols: Sequence[str | Subscription],
+    *,
+    busy_poll: bool = False,
+    **options: Any,
+) -> Report:
+    """Run `live` in an event loop of its own (uvloop); SIGINT and SIGTERM end the session in good order.
+
+    `busy_poll` takes a processor for itself, and never sleeps between messages: see picows.start_busy_polling().
+    """
     import signal
 
     import uvloop
@@ -194,6 +205,8 @@ def run_live(handler: EventHandler, exchange: str, symbols: Sequence[str | Subsc
                 loop.add_signal_handler(number, stop.set)
             except (ValueError, RuntimeError):  # not in the main thread: whoever is, decides
                 break
+        if busy_poll:
+            start_busy_polling()
         return await live(handler, exchange, symbols, stop=stop, **options)
 
     return uvloop.run(main())

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from feeds import cli, demo
+from feeds import cli, demo, session
+from feeds.events import EventHandler
 from feeds.recording import RecordingReader, RecordingWriter
 
 CAPTURES = Path(__file__).parents[2] / os.environ.get("FEEDS_CAPTURES", "../shared/captures")
@@ -145,6 +146,16 @@ def test_live_runs_a_strategy(simulator: dict[str, str]) -> None:
     result = run("live", "binance", "BTC-USDT", *options, *addresses(simulator))
     assert result.exit_code == 0, result.output
     assert "read to callback" in result.output
+
+
+def test_a_busy_polling_recording_replays_the_same(simulator: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "session.feeds"
+    options = ("-o", path, "--busy-poll", "--duration", "1")
+    recorded = run("record", "binance", "BTC-USDT", *options, *addresses(simulator))
+    assert recorded.exit_code == 0, recorded.output
+    replayed = run("replay", path)
+    assert replayed.exit_code == 0, replayed.output
+    assert session.replay(EventHandler(), path).is_same
 
 
 def test_sigint_ends_a_recording_in_good_order(simulator: dict[str, str], tmp_path: Path) -> None:
