@@ -4,6 +4,8 @@ from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
 
+from feeds.scan cimport feeds_plain_text, feeds_quoted_decimal
+
 from decimal import Decimal
 
 __all__ = ["parse_levels", "parse_number"]
@@ -22,6 +24,8 @@ for _d in range(1, 19):
 
 
 cdef inline const char* skip_space(const char* p, const char* end) noexcept nogil:
+    if p < end and p[0] > c' ':                      # exchanges send none
+        return p
     while p < end and (p[0] == c' ' or p[0] == c'\n' or p[0] == c'\t' or p[0] == c'\r'):
         p += 1
     return p
@@ -204,6 +208,7 @@ cdef inline int scan_integer(const char** at, const char* end, int64_t* value) n
 cdef int scan_levels(const char** at, const char* end, LevelVector* out, Decimals* decimals) noexcept nogil:
     cdef:
         const char* p = at[0]
+        const char* fast
         int64_t price = 0
         int64_t qty = 0
         int status
@@ -218,6 +223,16 @@ cdef int scan_levels(const char** at, const char* end, LevelVector* out, Decimal
     while True:
         if p == end or p[0] != c'[':
             return SCAN_BAD
+        # ["61737.63","0.154"], and no more: a number read fast has left more behind it than is looked at here.
+        fast = feeds_quoted_decimal(p + 1, end, decimals.price, &price)
+        if fast != NULL and fast[0] == c',':
+            fast = feeds_quoted_decimal(fast + 1, end, decimals.qty, &qty)
+            if fast != NULL and fast[0] == c']' and fast[1] == c',':
+                status = levels_push(out, price, qty)
+                if status != SCAN_OK:
+                    return status
+                p = fast + 2
+                continue
         p = skip_space(p + 1, end)
         status = scan_number_value(&p, end, decimals.price, &price, &decimals.needed_price)
         if status == SCAN_GROW:
@@ -318,12 +333,14 @@ cdef int skip_value(const char** at, const char* end) noexcept nogil:
         uint64_t objects = 0             # bit 0: the innermost open container is an object; bit 1: the one around it ...
         int depth = 0
         char first
+        const char* fast
     while True:
         if p == end:
             return SCAN_BAD
         first = p[0]
         if first == c'"':
-            p = _after_string(p + 1, end)
+            fast = feeds_plain_text(p, end)
+            p = fast if fast != NULL else _after_string(p + 1, end)
         elif first == c'-' or is_digit(first):
             p = _after_number(p, end)
         elif first == c't':

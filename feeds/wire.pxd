@@ -2,7 +2,7 @@
 #   read   the reference: msgspec decodes the struct, which gives the clear errors
 #   scan   the hot one: reads the bytes in one pass, any key order, unknown fields skipped, no Python object made; what it
 #          does not expect it refuses, and the caller asks the reference
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from feeds.levels cimport Decimals, LevelVector
 
@@ -55,8 +55,10 @@ cdef struct Values:
 
 
 cdef struct Field:
-    char key[24]
-    Py_ssize_t key_size
+    char key[28]             # as messages have it: "price":
+    Py_ssize_t key_size      # with quotes and colon
+    uint64_t head            # its first bytes, and which of eight they are
+    uint64_t head_mask
     Role role
     FieldType type
     bint quoted              # a number that must stand in quotes; else it may

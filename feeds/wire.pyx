@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Wire messages: declared once, read by msgspec (the reference) or by a scanner (the hot engine)."""
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from feeds.levels cimport (
@@ -19,6 +19,7 @@ from feeds.levels cimport (
     skip_space,
     skip_value,
 )
+from feeds.scan cimport feeds_integer, feeds_load, feeds_plain_text, feeds_quoted_decimal
 
 import msgspec
 
@@ -55,7 +56,7 @@ _UNUSED_TYPES = {int: FIELD_INTEGER, bool: FIELD_BOOL, str: FIELD_TEXT}
 
 cdef enum:
     MAX_FIELDS = 16
-    MAX_KEY_SIZE = 24
+    MAX_KEY_SIZE = 24        # without quotes and colon
 
 
 cdef class Wire:
@@ -104,8 +105,12 @@ cdef class Wire:
                             f"{info.name!r} more")
         if info.type not in _TYPES[field_type]:
             raise TypeError(f"{self.name}: expected {info.name!r} to be one of {_TYPES[field_type]}, found {info.type!r}")
+        key = b'"' + key + b'":'
         field.key_size = len(key)
         memcpy(field.key, <const char*> key, len(key))
+        key = (key + bytes(8))[:8]
+        field.head = feeds_load(<const char*> key)
+        field.head_mask = ~<uint64_t> 0 if field.key_size >= 8 else (<uint64_t> 1 << 8 * field.key_size) - 1
         field.role = <Role> role
         field.type = <FieldType> field_type
         field.quoted = info.type is str
@@ -139,28 +144,32 @@ cdef class Wire:
             return SCAN_BAD
         p = skip_space(p + 1, end)
         while True:
-            if p == end or p[0] != c'"':
-                return SCAN_BAD
-            p += 1
-            key = p
-            while p < end and p[0] != c'"':
-                if p[0] == c'\\' or <unsigned char> p[0] < 0x20:
+            field = &self.fields[expected] if expected < self.field_count else NULL
+            if field != NULL and _has_key(field, p, end):
+                p = skip_space(p + field.key_size, end)
+            else:
+                if p == end or p[0] != c'"':
                     return SCAN_BAD
                 p += 1
-            key_size = p - key
-            p = skip_space(p + 1, end)
-            if p >= end or p[0] != c':':
-                return SCAN_BAD
-            p = skip_space(p + 1, end)
-            field = NULL
-            for i in range(self.field_count):
-                if expected == self.field_count:
-                    expected = 0
-                if (self.fields[expected].key_size == key_size and self.fields[expected].key[0] == key[0]
-                        and memcmp(self.fields[expected].key, key, key_size) == 0):
-                    field = &self.fields[expected]
-                    break
-                expected += 1
+                key = p
+                while p < end and p[0] != c'"':
+                    if p[0] == c'\\' or <unsigned char> p[0] < 0x20:
+                        return SCAN_BAD
+                    p += 1
+                key_size = p - key
+                p = skip_space(p + 1, end)
+                if p >= end or p[0] != c':':
+                    return SCAN_BAD
+                p = skip_space(p + 1, end)
+                field = NULL
+                for i in range(self.field_count):
+                    if expected >= self.field_count:
+                        expected = 0
+                    if (self.fields[expected].key_size == key_size + 3
+                            and memcmp(self.fields[expected].key + 1, key, key_size) == 0):
+                        field = &self.fields[expected]
+                        break
+                    expected += 1
             if field == NULL:
                 status = skip_value(&p, end)
             else:
@@ -194,10 +203,20 @@ cdef class Wire:
 
     cdef inline int _scan_field(self, Field* field, const char** at, const char* end, Values* out) noexcept nogil:
         cdef const char* p
-        cdef int status
         if field.type == FIELD_INTEGER:
+            p = feeds_integer(at[0], end, &out.of[<int> field.role])
+            if p != NULL:
+                at[0] = p
+                return SCAN_OK
             return scan_integer(at, end, &out.of[<int> field.role])
         if field.type == FIELD_PRICE or field.type == FIELD_QTY:
+            p = feeds_quoted_decimal(
+                at[0], end, out.decimals.price if field.type == FIELD_PRICE else out.decimals.qty,
+                &out.of[<int> field.role]
+            )
+            if p != NULL:
+                at[0] = p
+                return SCAN_OK
             if field.quoted and (at[0] == end or at[0][0] != c'"'):
                 return SCAN_BAD
             return self._scan_number(field, False, at, end, out)
@@ -221,7 +240,9 @@ cdef class Wire:
             return SCAN_BAD
         out.of[<int> field.role] = (end - p >= self.only_size + 2 and p[self.only_size + 1] == c'"'
                                     and memcmp(p + 1, self.only_data, self.only_size) == 0)
-        p = _after_text(p + 1, end)
+        p = feeds_plain_text(p, end)
+        if p == NULL:
+            p = _after_text(at[0] + 1, end)
         if p == NULL:
             return SCAN_BAD
         at[0] = p
@@ -312,6 +333,12 @@ cdef class Wire:
             return DecodeError(f"{self.name}: expected '{name}', found {keys_text(payload)}", kind="missing_field",
                                payload=payload)
         return DecodeError(f"{self.name}: {text}", kind="wrong_type", payload=payload)
+
+
+cdef inline bint _has_key(const Field* field, const char* p, const char* end) noexcept nogil:
+    """Whether the key of `field` and its colon are next, without space: nearly always they are."""
+    return (end - p > 28 and (feeds_load(p) & field.head_mask) == field.head
+            and (field.key_size <= 8 or memcmp(p, field.key, field.key_size) == 0))
 
 
 # Characters of a text that stand for themselves: ASCII without control characters, quote and backslash.

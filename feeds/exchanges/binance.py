@@ -25,19 +25,23 @@ from feeds.wire import Wire
 
 MAX_STREAMS_PER_CONNECTION = 200  # documented: 1024; the futures' older limit serves all three
 MAX_STREAMS_PER_MESSAGE = 100
-_EMPTY = Raw(b"")
+EMPTY = Raw(b"")
 
 
 # --- wire messages --------------------------------------------------------------------------------
 
+# In the order of the message, fields included that we have no use for (Raw; EMPTY where they are missing): what comes as
+# it is declared is read without a search.
 
-class _Depth(msgspec.Struct, gc=False):
+
+class _Depth(msgspec.Struct, gc=False, kw_only=True):
     """Book changes, `<symbol>@depth[@100ms]`.
 
     {"e":"depthUpdate","E":1723161255208,"s":"BTCUSDT","U":50093239189,"u":50093239202,
      "b":[["61737.63000000","0.00000000"]],"a":[["61837.64000000","1.54698000"]]}
     """
 
+    e: Raw = EMPTY
     E: int  # publish time; spot depth has no matching-engine time
     s: str
     U: int  # first and last update id in this message
@@ -71,46 +75,54 @@ class _BookTicker(msgspec.Struct, gc=False):
     A: str
 
 
-class _Trade(msgspec.Struct, gc=False):
+class _Trade(msgspec.Struct, gc=False, kw_only=True):
     """One fill, `<symbol>@trade`.
 
     {"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000",
      "T":1723161255342,"m":true,"M":true}
     """
 
+    e: Raw = EMPTY
+    E: Raw = EMPTY
     s: str
     t: int
     p: str
     q: str
     T: int
     m: bool  # the buyer is the maker: the aggressor sold
+    M: Raw = EMPTY
 
 
-class _AggTrade(msgspec.Struct, gc=False):
+class _AggTrade(msgspec.Struct, gc=False, kw_only=True):
     """The fills of one taker order at one price, `<symbol>@aggTrade`.
 
     {"e":"aggTrade","E":1633998523963,"s":"NKNUSDT","a":15683430,"p":"0.35280000","q":"58.00000000","f":19862790,
      "l":19862790,"T":1633998523963,"m":false,"M":true}
     """
 
+    e: Raw = EMPTY
+    E: Raw = EMPTY
     s: str
     a: int
     p: str
     q: str
+    f: Raw = EMPTY
+    l: Raw = EMPTY  # noqa: E741 - the exchange's name
     T: int
     m: bool
+    M: Raw = EMPTY
 
 
 class _Message(msgspec.Struct):
     """Whatever arrives, looked at just closely enough to see what it is."""
 
     stream: str = ""
-    data: Raw = _EMPTY
+    data: Raw = EMPTY
     e: str = ""
     s: str = ""
-    B: Raw = _EMPTY  # with A and without e: a bare spot bookTicker
-    A: Raw = _EMPTY
-    result: Raw = _EMPTY
+    B: Raw = EMPTY  # with A and without e: a bare spot bookTicker
+    A: Raw = EMPTY
+    result: Raw = EMPTY
     id: int | str | None = None
     error: Any = None  # {"code":2,"msg":"..."}: the newer shape of an error
     code: int | None = None  # the older one

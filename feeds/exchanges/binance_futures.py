@@ -12,35 +12,37 @@ from msgspec import Raw
 
 from feeds.events import BookDelta, Quote, Trade
 from feeds.exchange import Endpoints
-from feeds.exchanges.binance import AGG_TRADE, Binance, BinanceDecoder, Symbol, partial_depths
+from feeds.exchanges.binance import AGG_TRADE, EMPTY, Binance, BinanceDecoder, Symbol, partial_depths
 from feeds.sequencing import LinkedSequence
 from feeds.wire import Wire
 
 
-class _FuturesDepth(msgspec.Struct, gc=False):
+class _FuturesDepth(msgspec.Struct, gc=False, kw_only=True):
     """Book changes, `<symbol>@depth[@0ms|@100ms|@500ms]`; partial depth has the same shape. Ids are exchange-global.
 
     {"e":"depthUpdate","E":1723161256299,"T":1723161256298,"s":"BTCUSDT","U":5123107832006,"u":5123107837557,
      "pu":5123107831937,"b":[["58710.20","0.014"]],"a":[["61800.30","2.510"]]}
     """
 
+    e: Raw = EMPTY
     E: int
+    T: int = 0  # matching-engine time
     s: str
     U: int
     u: int
     pu: int  # u of the previous message of this stream
     b: Raw
     a: Raw
-    T: int = 0  # matching-engine time
 
 
-class _FuturesBookTicker(msgspec.Struct, gc=False):
+class _FuturesBookTicker(msgspec.Struct, gc=False, kw_only=True):
     """Best bid and offer, `<symbol>@bookTicker`. COIN-M sends `u` first.
 
     {"e":"bookTicker","u":5123107839020,"s":"BTCUSDT","b":"61800.20","B":"2.507","a":"61800.30","A":"2.510",
      "T":1723161256313,"E":1723161256313}
     """
 
+    e: Raw = EMPTY
     u: int
     s: str
     b: str
@@ -51,20 +53,22 @@ class _FuturesBookTicker(msgspec.Struct, gc=False):
     E: int = 0
 
 
-class _FuturesTrade(msgspec.Struct, gc=False):
+class _FuturesTrade(msgspec.Struct, gc=False, kw_only=True):
     """One fill, `<symbol>@trade`, undocumented. Insurance fund and ADL fills are marked in `X` and are not trades.
 
     {"e":"trade","E":1723161256322,"T":1723161256322,"s":"BTCUSDT","t":5266583935,"p":"61800.30","q":"0.006",
      "X":"MARKET","m":false}
     """
 
+    e: Raw = EMPTY
+    E: Raw = EMPTY
+    T: int
     s: str
     t: int
     p: str
     q: str
-    T: int
-    m: bool
     X: str = "MARKET"
+    m: bool
 
 
 class _FuturesSnapshot(msgspec.Struct, gc=False):
