@@ -34,7 +34,12 @@ cdef struct Decimals:
 
 cdef int64_t[19] POW10       # POW10[d] == 10**d
 
-cdef const char* skip_space(const char* p, const char* end) noexcept nogil
+cdef inline const char* skip_space(const char* p, const char* end) noexcept nogil:
+    if p < end and p[0] > c' ':                      # exchanges send none
+        return p
+    while p < end and (p[0] == c' ' or p[0] == c'\n' or p[0] == c'\t' or p[0] == c'\r'):
+        p += 1
+    return p
 
 # Every scan_* reads from p[0], stays below `end`, and on SCAN_OK and SCAN_GROW leaves p[0] behind what it read.
 # A number: -12.340e-5. On SCAN_GROW, needed[0] is raised to the decimals that it needs.

@@ -23,14 +23,6 @@ for _d in range(1, 19):
     POW10[_d] = POW10[_d - 1] * 10
 
 
-cdef inline const char* skip_space(const char* p, const char* end) noexcept nogil:
-    if p < end and p[0] > c' ':                      # exchanges send none
-        return p
-    while p < end and (p[0] == c' ' or p[0] == c'\n' or p[0] == c'\t' or p[0] == c'\r'):
-        p += 1
-    return p
-
-
 cdef inline bint is_digit(char c) noexcept nogil:
     return <unsigned char> (c - c'0') < 10
 

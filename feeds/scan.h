@@ -100,7 +100,7 @@ static inline const char* feeds_integer(const char* p, const char* end, int64_t*
 {
     uint64_t chunk, number;
     int count, more;
-    if (end - p < 17)
+    if (end - p < 9)
         return NULL;
     chunk = feeds_load(p);
     count = feeds_digit_count(chunk);
@@ -108,7 +108,8 @@ static inline const char* feeds_integer(const char* p, const char* end, int64_t*
         return NULL;
     number = feeds_digits(chunk, count);
     if (count == 8) {
-        chunk = feeds_load(p + 8);
+        /* A time is often the last value of a message: less than eight characters may be left. */
+        chunk = end - p >= 16 ? feeds_load(p + 8) : feeds_load(end - 8) >> (8 * (16 - (end - p)));
         more = feeds_digit_count(chunk);
         if (more == 8)
             return NULL;
@@ -117,7 +118,7 @@ static inline const char* feeds_integer(const char* p, const char* end, int64_t*
         count += more;
     }
     p += count;
-    if (*p == '.' || (*p | 0x20) == 'e')
+    if (p == end || *p == '.' || (*p | 0x20) == 'e')
         return NULL;
     *value = (int64_t) number;
     return p;

@@ -220,3 +220,32 @@ def test_a_negative_quantity_is_refused_and_a_negative_price_is_not():
 def test_levels_say_how_many_decimals_each_side_of_them_needs():
     _, price, qty = parse_levels(b'[["1.25","0.5"],["1.2500","0.12345"]]', 1, 1)
     assert (price, qty) == (2, 5)
+
+
+SHORT_NUMBERS = st.builds(
+    "{}{}{}".format,
+    st.text("0123456789", min_size=1, max_size=9),
+    st.one_of(st.just(""), st.text("0123456789", max_size=9).map(lambda digits: f".{digits}")),
+    st.sampled_from(["", "", "", "e1", "x", "/", ":", "\\u0030", "-", " "]),
+)
+
+
+@given(SHORT_NUMBERS, SHORT_NUMBERS, st.integers(0, 12), st.integers(0, 12))
+def test_a_level_is_read_alike_wherever_it_stands(price, qty, price_decimals, qty_decimals):
+    """In front of others a level is read eight characters at a time; the last one never is."""
+    decimals = (price_decimals, qty_decimals)
+    level = f'["{price}","{qty}"]'
+    last = read_levels(f"[{level}]", decimals)
+    first = read_levels(f'[{level},["1","1"],["2","2"]]', decimals)
+    if last is None:
+        assert first is None
+    else:
+        rest = [(n * 10**price_decimals, n * 10**qty_decimals) for n in (1, 2)]
+        assert first == (last[0] + rest, *last[1:])
+
+
+def read_levels(text, decimals):
+    try:
+        return parse_levels(text.encode(), *decimals)
+    except ValueError:
+        return None
