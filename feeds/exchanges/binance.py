@@ -30,8 +30,8 @@ EMPTY = Raw(b"")
 
 # --- wire messages --------------------------------------------------------------------------------
 
-# In the order of the message, fields included that we have no use for (Raw; EMPTY where they are missing): what comes as
-# it is declared is read without a search.
+# In the order of the message, fields included that we have no use for (Raw, or EMPTY where they are missing): what
+# comes as it is declared is read without a search.
 
 
 class _Depth(msgspec.Struct, gc=False, kw_only=True):
