@@ -43,7 +43,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from measuring import ROOT, Figure, machine, row, short, write_section
+from measuring import ROOT, Figure, machine, row, write_section
 from measuring.charts import Bar, Panel, draw
 from measuring.charts import missing as charts_missing
 from measuring.environments import ensure
@@ -380,6 +380,15 @@ class Results:
         ratios = [above[number] / below[number] for number in above if below.get(number)]
         return statistics.median(ratios) if ratios else None
 
+    def quiet(self) -> float | None:
+        """Return how much of its core a spinning program had, in the median: below 1, others were at work there."""
+        shares = [
+            record["cpu_ns"] / record["seconds"] * 1e-9
+            for record in self.records
+            if (record["library"], record["loop"]) == ("c", "spinning") and "cpu_ns" in record
+        ]
+        return statistics.median(shares) if shares else None
+
     def has(self, program: Program) -> bool:
         return any(found == program for _, found, _ in self._values)
 
@@ -418,13 +427,13 @@ def _run_cell(group: Group, cell: Cell, programs: list[Program], results: Result
 # --- set-up ---------------------------------------------------------------------------------------
 
 
-def build_limit() -> tuple[Path, str]:
-    """Return the compiled limit.c, and why it cannot do TLS; empty if it can."""
+def build_limit(folder: Path = BUILD) -> tuple[Path, str]:
+    """Return limit.c, compiled into `folder`, and why it cannot do TLS; empty if it can."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         sys.exit("expected gcc on the path: the other side of every measurement is a C program")
-    binary = BUILD / "limit"
-    binary.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    binary = folder / "limit"
     command = [compiler, "-std=gnu11", "-O3", "-march=native", "-Wall", str(SOURCES / "limit.c"), "-o", str(binary)]
     with_tls = subprocess.run([*command, "-DWITH_TLS", "-lssl", "-lcrypto"], capture_output=True, text=True)
     if with_tls.returncode == 0:
@@ -501,7 +510,7 @@ def versions(pythons: dict[str, Path]) -> list[str]:
         done = subprocess.run([str(python), "-c", probe], capture_output=True, text=True)
         what = done.stdout.strip() if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
         found.setdefault(what, []).append(LIBRARIES[library].title)
-    return [f"{', '.join(titles) if len(found) > 1 else 'All'}: {what}." for what, titles in found.items()]
+    return [f"{', '.join(titles) if len(found) > 1 else 'Everywhere'}: {what}." for what, titles in found.items()]
 
 
 # --- the tables -------------------------------------------------------------------------------------
@@ -732,10 +741,14 @@ def main() -> None:
         begin = time.monotonic()
         results = run(setting, cells, list(pythons), options)
         minutes = (time.monotonic() - begin) / 60
-    pinned = "the other side on the same core, blocking" if cores is None else f"the other side on core {cores[0]}"
+        share = results.quiet()
+    if cores is None:
+        pinned = "nothing pinned, the other side blocking, not spinning: there is one core"
+    else:
+        pinned = f"the other side pinned to core {cores[0]}, programs to core {cores[1]}"
     about = [
-        f"Rounds: {options.rounds} of {short(options.seconds * 1000)} ms each, {minutes:.1f} minutes; {pinned},"
-        f" programs on {'it too' if cores is None else f'core {cores[1]}'}. {machine()}",
+        f"Rounds: {options.rounds} of {options.seconds * 1000:.0f} ms each, {minutes:.1f} minutes; {pinned}. {machine()}",
+        *([f"The C client that spins had {share:.0%} of its core: what it had not went to others."] if share else []),
         *versions(pythons),
         "Ratios are in the order of the sizes. What is in a figure, and in which way: the docstring of"
         " `benchmarks/websocket.py`.",
