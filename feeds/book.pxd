@@ -1,6 +1,7 @@
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 
 from feeds.instrument cimport Instrument
+from feeds.ladder cimport Ladder
 from feeds.levels cimport LevelVector, PriceLevel
 
 
@@ -17,15 +18,6 @@ cpdef enum BookSide:
     ASK = 1
 
 
-# One side: levels sorted by key, the best at the back, where most changes are. The key of a bid is its price, that of an
-# ask its negated price, so that both sides share the code and "better" is "greater".
-cdef struct SideLevels:
-    PriceLevel* items             # `price` holds the key
-    Py_ssize_t size
-    Py_ssize_t capacity
-    Py_ssize_t hint          # where the last change was: messages list levels in price order
-
-
 cdef class OrderBook:
     cdef:
         readonly Instrument instrument
@@ -33,16 +25,13 @@ cdef class OrderBook:
         # Decimals of the mantissas inside; `rescale` follows the instrument's when they grow.
         int price_decimals
         int qty_decimals
-        SideLevels sides[2]
-        readonly Py_ssize_t max_levels       # per side; beyond it the worst level is dropped
-        readonly uint64_t evicted            # levels dropped so
+        Ladder[2] ladders                    # by side
         # Of the last message that was applied.
         readonly int64_t ts_event
         readonly int64_t ts_recv
         readonly int64_t last_id
 
     # Mutators: only `BookBuilder` calls them. qty 0 removes; removing what is not there is normal and ignored.
-    cdef int set(self, int side, int64_t price, int64_t qty) except -1
     cdef int apply(self, int side, const LevelVector* levels) except -1
     cdef void clear(self) noexcept
     cdef int rescale(self) except -1
@@ -56,3 +45,4 @@ cdef class OrderBook:
 
     cdef object _best_level(self, int side)
     cdef list _levels(self, int side, Py_ssize_t n)
+    cdef PriceLevel* _copy(self, int side, Py_ssize_t n) except NULL

@@ -11,6 +11,7 @@ from feeds.instrument import Instrument
 __all__ = ["BookSide", "BookState", "Level", "OrderBook"]
 
 DEFAULT_MAX_LEVELS: int
+DEFAULT_MAX_WINDOW: int
 
 class BookState(enum.IntEnum):
     SYNCING = 1
@@ -37,10 +38,10 @@ class Level(NamedTuple):
 class OrderBook:
     """L2 book of one instrument, kept by a `BookBuilder`.
 
-    `best_bid`, `best_ask`, `mid`, `bids()` and `asks()` answer only while `state` is LIVE.
+    `best_bid`, `best_ask`, `mid`, `bids()` and `asks()` answer only while `state` is LIVE. `sys.getsizeof` tells the memory.
     """
 
-    def __new__(cls, instrument: Instrument, *, max_levels: int = ...) -> Self: ...
+    def __new__(cls, instrument: Instrument, *, max_levels: int = ..., max_window: int = ...) -> Self: ...
     @property
     def instrument(self) -> Instrument: ...
     @property
@@ -58,6 +59,9 @@ class OrderBook:
     @property
     def max_levels(self) -> int:
         """Levels per side; beyond it the worst is dropped and counted in `evicted`."""
+    @property
+    def max_window(self) -> int:
+        """Ticks per side that may be kept in a table around the best price."""
     @property
     def evicted(self) -> int: ...
     @property

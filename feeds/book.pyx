@@ -1,9 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The order book: exact, by integer price, with a state that says whether it may be believed."""
-from libc.stdint cimport INT64_MAX
-from libc.stdlib cimport free, realloc
-from libc.string cimport memmove
+from libc.stdlib cimport free, malloc
 
+from feeds.ladder cimport (
+    ladder_apply, ladder_best, ladder_bytes, ladder_clear, ladder_fits, ladder_free, ladder_gather, ladder_init, ladder_scale,
+    ladder_top
+)
 from feeds.levels cimport POW10, mantissa_decimal, mantissa_float
 
 from typing import NamedTuple
@@ -11,6 +13,7 @@ from typing import NamedTuple
 __all__ = ["BookSide", "BookState", "Level", "OrderBook"]
 
 DEFAULT_MAX_LEVELS = 200_000
+DEFAULT_MAX_WINDOW = 32_768         # 264 KiB a side where there are levels enough for that
 
 
 class Level(NamedTuple):
@@ -32,20 +35,31 @@ cdef class OrderBook:
     otherwise, so that a book that is not right is never read by accident. `last_bids()` and `last_asks()` give the
     levels whatever the state. `ts_event` and `ts_recv` are those of the last applied message (ns since the epoch, 0 =
     unknown), `last_id` is its update id.
+
+    `max_window` bounds the ticks of each side that are kept in a table around the best price, whose levels cost the least
+    (0: none are); it has no influence on what the book holds.
     """
 
-    def __cinit__(self, Instrument instrument not None, *, Py_ssize_t max_levels=DEFAULT_MAX_LEVELS):
+    def __cinit__(self, Instrument instrument not None, *, Py_ssize_t max_levels=DEFAULT_MAX_LEVELS,
+                  Py_ssize_t max_window=DEFAULT_MAX_WINDOW):
         if max_levels < 1:
             raise ValueError(f"expected max_levels of at least 1, found {max_levels}")
+        if max_window < 0:
+            raise ValueError(f"expected max_window of at least 0, found {max_window}")
+        ladder_init(&self.ladders[0], False, max_levels, max_window)
+        ladder_init(&self.ladders[1], True, max_levels, max_window)
         self.instrument = instrument
         self.price_decimals = instrument.price_decimals
         self.qty_decimals = instrument.qty_decimals
-        self.max_levels = max_levels
         self._state = SYNCING
 
     def __dealloc__(self):
-        free(self.sides[0].items)
-        free(self.sides[1].items)
+        ladder_free(&self.ladders[0])
+        ladder_free(&self.ladders[1])
+
+    def __sizeof__(self):
+        """Bytes of the book and of what it has allocated."""
+        return object.__sizeof__(self) + ladder_bytes(&self.ladders[0]) + ladder_bytes(&self.ladders[1])
 
     @property
     def state(self):
@@ -86,20 +100,39 @@ cdef class OrderBook:
 
     def exact(self, int side):
         """Return a side as [(price Decimal, qty Decimal), ...], best first, whatever the state: for checks, not for speed."""
-        cdef SideLevels* s = &self.sides[1 if side else 0]
+        cdef Py_ssize_t n = self.depth(1 if side else 0)
+        cdef PriceLevel* levels = self._copy(1 if side else 0, n)
         cdef Py_ssize_t i
-        return [(mantissa_decimal(-s.items[i].price if side else s.items[i].price, self.price_decimals),
-                 mantissa_decimal(s.items[i].qty, self.qty_decimals)) for i in range(s.size - 1, -1, -1)]
+        try:
+            return [(mantissa_decimal(levels[i].price, self.price_decimals),
+                     mantissa_decimal(levels[i].qty, self.qty_decimals)) for i in range(n)]
+        finally:
+            free(levels)
 
     @property
     def bid_count(self):
         """How many bid levels the book holds, whatever the state."""
-        return self.sides[0].size
+        return self.ladders[0].size
 
     @property
     def ask_count(self):
         """How many ask levels the book holds, whatever the state."""
-        return self.sides[1].size
+        return self.ladders[1].size
+
+    @property
+    def max_levels(self):
+        """Levels per side; beyond it the worst is dropped and counted in `evicted`."""
+        return self.ladders[0].max_levels
+
+    @property
+    def max_window(self):
+        """Ticks per side that may be kept in a table."""
+        return self.ladders[0].max_window
+
+    @property
+    def evicted(self):
+        """How many levels were dropped because a side was full."""
+        return self.ladders[0].evicted + self.ladders[1].evicted
 
     def __repr__(self):
         return f"<OrderBook {self.instrument!r} {self.state.name} {self.bid_count} bids {self.ask_count} asks>"
@@ -112,149 +145,68 @@ cdef class OrderBook:
 
     cdef list _levels(self, int side, Py_ssize_t n):
         cdef:
-            SideLevels* s = &self.sides[side]
-            Py_ssize_t stop = 0 if n < 0 or n > s.size else s.size - n
+            PriceLevel[32] few                       # what strategies ask for needs no allocation
+            PriceLevel* levels = few
             Py_ssize_t i
-            list levels = []
-        for i in range(s.size - 1, stop - 1, -1):
-            levels.append(_level(-s.items[i].price if side else s.items[i].price, s.items[i].qty,
-                                 self.price_decimals, self.qty_decimals))
+        if n < 0 or n > self.depth(side):
+            n = self.depth(side)
+        if n > 32:
+            levels = self._copy(side, n)
+        else:
+            self.top(side, n, levels)
+        try:
+            return [_level(levels[i].price, levels[i].qty, self.price_decimals, self.qty_decimals) for i in range(n)]
+        finally:
+            if levels != few:
+                free(levels)
+
+    cdef PriceLevel* _copy(self, int side, Py_ssize_t n) except NULL:
+        """Return a new array of the `n` best levels, which there are. The caller frees it."""
+        cdef PriceLevel* levels = <PriceLevel*> malloc((n + 1) * sizeof(PriceLevel))
+        if levels == NULL:
+            raise MemoryError(f"no room for {n} levels")
+        self.top(side, n, levels)
         return levels
 
-    cdef int set(self, int side, int64_t price, int64_t qty) except -1:
-        cdef SideLevels* s = &self.sides[side]
-        cdef int64_t key = -price if side else price
-        cdef Py_ssize_t at = _lower_bound(s, key)
-        s.hint = at
-        if at < s.size and s.items[at].price == key:
-            if qty:
-                s.items[at].qty = qty
-                return 0
-            s.size -= 1
-            memmove(s.items + at, s.items + at + 1, (s.size - at) * sizeof(PriceLevel))
-            return 0
-        if qty == 0:
-            return 0
-        if s.size == self.max_levels:
-            self.evicted += 1
-            if at == 0:                              # worse than everything we keep
-                return 0
-            at -= 1
-            memmove(s.items, s.items + 1, at * sizeof(PriceLevel))
-            s.items[at].price = key
-            s.items[at].qty = qty
-            return 0
-        if s.size == s.capacity:
-            _reserve(s)
-        memmove(s.items + at + 1, s.items + at, (s.size - at) * sizeof(PriceLevel))
-        s.items[at].price = key
-        s.items[at].qty = qty
-        s.size += 1
-        return 0
-
     cdef int apply(self, int side, const LevelVector* levels) except -1:
-        cdef Py_ssize_t i
-        for i in range(levels.size):
-            self.set(side, levels.items[i].price, levels.items[i].qty)
-        return 0
+        return ladder_apply(&self.ladders[side], levels)
 
     cdef void clear(self) noexcept:
-        self.sides[0].size = self.sides[0].hint = 0
-        self.sides[1].size = self.sides[1].hint = 0
+        ladder_clear(&self.ladders[0])
+        ladder_clear(&self.ladders[1])
 
     cdef int rescale(self) except -1:
         """Bring the mantissas to the instrument's decimals, which only grow. OverflowError where one does not fit."""
         cdef:
             int64_t price_by = POW10[self.instrument.price_decimals - self.price_decimals]
             int64_t qty_by = POW10[self.instrument.qty_decimals - self.qty_decimals]
-            int64_t price_limit = INT64_MAX // price_by
-            int64_t qty_limit = INT64_MAX // qty_by
-            SideLevels* s
-            Py_ssize_t i
             int side
         for side in range(2):
-            s = &self.sides[side]
-            for i in range(s.size):
-                if not -price_limit <= s.items[i].price <= price_limit or s.items[i].qty > qty_limit:
-                    raise OverflowError(f"{self.instrument!r}: a level does not fit int64 at "
-                                        f"{self.instrument.price_decimals}/{self.instrument.qty_decimals} decimals")
+            ladder_gather(&self.ladders[side])
         for side in range(2):
-            s = &self.sides[side]
-            for i in range(s.size):
-                s.items[i].price *= price_by
-                s.items[i].qty *= qty_by
+            if not ladder_fits(&self.ladders[side], price_by, qty_by):
+                raise OverflowError(f"{self.instrument!r}: a level does not fit int64 at "
+                                    f"{self.instrument.price_decimals}/{self.instrument.qty_decimals} decimals")
+        for side in range(2):
+            ladder_scale(&self.ladders[side], price_by, qty_by)
         self.price_decimals = self.instrument.price_decimals
         self.qty_decimals = self.instrument.qty_decimals
         return 0
 
     cdef bint best(self, int side, PriceLevel* level) noexcept nogil:
-        cdef SideLevels* s = &self.sides[side]
-        if s.size == 0:
-            return False
-        level.price = -s.items[s.size - 1].price if side else s.items[s.size - 1].price
-        level.qty = s.items[s.size - 1].qty
-        return True
+        return ladder_best(&self.ladders[side], level)
 
     cdef Py_ssize_t top(self, int side, Py_ssize_t n, PriceLevel* levels) noexcept nogil:
-        cdef SideLevels* s = &self.sides[side]
-        cdef Py_ssize_t i
-        if n > s.size:
-            n = s.size
-        for i in range(n):
-            levels[i].price = -s.items[s.size - 1 - i].price if side else s.items[s.size - 1 - i].price
-            levels[i].qty = s.items[s.size - 1 - i].qty
-        return n
+        return ladder_top(&self.ladders[side], n, levels)
 
     cdef Py_ssize_t depth(self, int side) noexcept nogil:
-        return self.sides[side].size
+        return self.ladders[side].size
 
     cdef bint is_crossed(self) noexcept nogil:
-        cdef SideLevels* bids = &self.sides[0]
-        cdef SideLevels* asks = &self.sides[1]
-        return (bids.size != 0 and asks.size != 0
-                and bids.items[bids.size - 1].price >= -asks.items[asks.size - 1].price)
+        cdef PriceLevel bid
+        cdef PriceLevel ask
+        return self.best(0, &bid) and self.best(1, &ask) and bid.price >= ask.price
 
 
 cdef inline object _level(int64_t price, int64_t qty, int price_decimals, int qty_decimals):
     return _new_tuple(Level, (mantissa_float(price, price_decimals), mantissa_float(qty, qty_decimals)))
-
-
-cdef Py_ssize_t _lower_bound(const SideLevels* s, int64_t key) noexcept nogil:
-    """Return the first index whose key is not below `key`: gallop away from the hint, then halve."""
-    cdef:
-        const PriceLevel* items = s.items
-        Py_ssize_t size = s.size
-        Py_ssize_t low
-        Py_ssize_t high
-        Py_ssize_t middle
-        Py_ssize_t step = 1
-        Py_ssize_t hint = s.hint if s.hint < size else size
-    if hint < size and items[hint].price < key:
-        low = hint + 1
-        while low + step < size and items[low + step].price < key:
-            low += step + 1
-            step *= 2
-        high = low + step if low + step < size else size
-    else:
-        high = hint
-        while high >= step and items[high - step].price >= key:
-            high -= step
-            step *= 2
-        low = high - step + 1 if high >= step else 0
-    while low < high:
-        middle = (low + high) >> 1
-        if items[middle].price < key:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-cdef int _reserve(SideLevels* s) except -1:
-    cdef Py_ssize_t capacity = s.capacity * 2 if s.capacity else 256
-    cdef PriceLevel* items = <PriceLevel*> realloc(s.items, capacity * sizeof(PriceLevel))
-    if items == NULL:
-        raise MemoryError(f"no room for {capacity} levels")
-    s.items = items
-    s.capacity = capacity
-    return 0

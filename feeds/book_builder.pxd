@@ -29,6 +29,7 @@ cdef class BookBuilder(Stage):
         BookUpdate _update
         readonly Py_ssize_t max_pending_levels
         readonly Py_ssize_t max_levels
+        readonly Py_ssize_t max_window
         readonly uint64_t applied        # deltas and snapshots that became part of a book
         readonly uint64_t old            # deltas that a book already contained
         readonly uint64_t gaps

@@ -11,6 +11,7 @@ from feeds.sequencing import Sequence
 __all__ = ["BookBuilder"]
 
 DEFAULT_MAX_LEVELS: int
+DEFAULT_MAX_WINDOW: int
 DEFAULT_MAX_PENDING_LEVELS: int
 
 class BookBuilder(Stage):
@@ -25,11 +26,14 @@ class BookBuilder(Stage):
         new_sequence: Callable[[], Sequence] = ...,
         max_pending_levels: int = ...,
         max_levels: int = ...,
+        max_window: int = ...,
     ) -> None: ...
     @property
     def max_pending_levels(self) -> int: ...
     @property
     def max_levels(self) -> int: ...
+    @property
+    def max_window(self) -> int: ...
     @property
     def applied(self) -> int:
         """Deltas and snapshots that became part of a book."""

@@ -8,7 +8,7 @@ from feeds.sequencing cimport APPLY, MISSED, OLD, Verdict
 
 from collections import deque
 
-from feeds.book import DEFAULT_MAX_LEVELS
+from feeds.book import DEFAULT_MAX_LEVELS, DEFAULT_MAX_WINDOW
 
 __all__ = ["BookBuilder"]
 
@@ -36,13 +36,15 @@ cdef class BookBuilder(Stage):
 
     def __init__(self, EventHandler downstream not None, *, new_sequence=Sequence,
                  Py_ssize_t max_pending_levels=DEFAULT_MAX_PENDING_LEVELS,
-                 Py_ssize_t max_levels=DEFAULT_MAX_LEVELS):
+                 Py_ssize_t max_levels=DEFAULT_MAX_LEVELS,
+                 Py_ssize_t max_window=DEFAULT_MAX_WINDOW):
         Stage.__init__(self, downstream)
         self._new_sequence = new_sequence
         self._entries = []
         self._update = BookUpdate.__new__(BookUpdate)
         self.max_pending_levels = max_pending_levels
         self.max_levels = max_levels
+        self.max_window = max_window
 
     def book(self, Instrument instrument not None):
         """Return the instrument's book, or None while no message of it has come."""
@@ -112,7 +114,7 @@ cdef class BookBuilder(Stage):
         else:
             self._entries.extend([None] * (index + 1 - len(self._entries)))
         entry = _Entry.__new__(_Entry)
-        entry.book = OrderBook(delta.instrument, max_levels=self.max_levels)
+        entry.book = OrderBook(delta.instrument, max_levels=self.max_levels, max_window=self.max_window)
         entry.sequence = self._new_sequence()
         entry.pending = deque()
         entry.is_partial = delta.depth != 0

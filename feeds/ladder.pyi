@@ -1,0 +1,1 @@
+"""One side of an order book. For C code only: `feeds.ladder` has its `.pxd`."""
