@@ -57,6 +57,13 @@ def test_websocket_echo() -> None:
     assert "and that was all, for now" in out.splitlines()[-1]
 
 
+def test_websocket_latency() -> None:
+    lines = example("websocket_latency.py").splitlines()
+    assert [line.partition(":")[0] for line in lines] == [f"quote {number}" for number in range(5)]
+    if sys.platform == "linux":
+        assert lines[-1].endswith("us after the kernel had it")
+
+
 def test_websocket_reconnect() -> None:
     out = example("websocket_reconnect.py")
     assert out.splitlines() == ["failed: WSInvalidStatusError", "received one message", "received one message"]
