@@ -256,9 +256,9 @@ class _ClientProtocol(WSProtocol):
         # Not with the path: an exchange may have us put a secret key into it.
         self.logger.info("connected to %s", stream.get_extra_info("peername"))
         self.opened.set_result(None)
-        self.open(
-            transport, listener, reserved_bits(response), self._handshake.trailing, self._handshake.agreed_deflate
-        )
+        trailing, agreed = self._handshake.trailing, self._handshake.agreed_deflate
+        del self._handshake, self._request  # several KiB that an open connection does not need
+        self.open(transport, listener, reserved_bits(response), trailing, agreed)
 
     def handshake_lost(self, exc: Exception | None) -> None:
         if self.opened.done():

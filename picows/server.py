@@ -159,9 +159,9 @@ class _ServerProtocol(WSProtocol):
             return
         self._stop_timer()
         transport = WSTransport(self._loop, self._stream, listener, request, response, self._close_timeout, False)
-        self.open(
-            transport, listener, reserved_bits(response), self._handshake.trailing, self._handshake.agreed_deflate
-        )
+        trailing, agreed = self._handshake.trailing, self._handshake.agreed_deflate
+        del self._handshake  # several KiB that an open connection does not need
+        self.open(transport, listener, reserved_bits(response), trailing, agreed)
 
     def handshake_lost(self, exc: Exception | None) -> None:
         self._stop_timer()

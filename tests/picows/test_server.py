@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import ssl
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from picows import (
     ws_connect,
     ws_create_server,
 )
+from picows.handshake import ClientHandshake, ServerHandshake
 from tests.picows.recorder import Echo, Recorder
 from tests.picows.test_tls import authority  # noqa: F401 - fixture
 from tests.picows.wire import BINARY, TEXT, frame, raw_client, request, upgraded_client
@@ -205,3 +207,19 @@ async def test_exceptions_of_a_listener_are_logged_as_errors(caplog):
         await listener.transport.wait_disconnected()
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [(record.name, type(record.exc_info[1])) for record in errors] == [("picows.books", LookupError)]
+
+
+async def test_open_connections_keep_nothing_of_the_handshake_machines():
+    def machines():
+        gc.collect()
+        return sum(isinstance(found, ServerHandshake | ClientHandshake) for found in gc.get_objects())
+
+    before = machines()
+    echo = Echo()
+    async with serving(lambda _: echo, permessage_deflate=True) as port:
+        transport, listener = await ws_connect(Recorder, f"ws://127.0.0.1:{port}/", permessage_deflate=True)
+        transport.send(TEXT, b"open")
+        assert await listener.next_frame() == (TEXT, b"open")
+        assert machines() == before
+        transport.disconnect()
+        await echo.transport.wait_disconnected()
