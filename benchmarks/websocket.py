@@ -747,7 +747,8 @@ def main() -> None:
     else:
         pinned = f"the other side pinned to core {cores[0]}, programs to core {cores[1]}"
     about = [
-        f"Rounds: {options.rounds} of {options.seconds * 1000:.0f} ms each, {minutes:.1f} minutes; {pinned}. {machine()}",
+        f"Rounds: {options.rounds} of {options.seconds * 1000:.0f} ms each, {minutes:.1f} minutes; {pinned}.",
+        machine(),
         *([f"The C client that spins had {share:.0%} of its core: what it had not went to others."] if share else []),
         *versions(pythons),
         "Ratios are in the order of the sizes. What is in a figure, and in which way: the docstring of"
