@@ -626,13 +626,13 @@ def panels(results: Results) -> list[Panel]:
     ):
         for transport in TRANSPORTS:
             cell = Cell("client", transport, what, size)
+            shown = [program for program in programs_of(cell, LIBRARIES) if results.figure(cell, program)]
             bars = []
-            for program in [*([BUSY] if what == "echo" else []), *programs_of(cell, LIBRARIES)]:
+            for program in shown:
+                if program.loop == "asyncio" or program == BUSY_CYTHON or (program == SPINNING and BUSY not in shown):
+                    continue  # who polls is compared with who polls
                 figure = results.figure(cell, program)
-                if figure is None or program.loop in ("asyncio", "spinning") or program == BUSY_CYTHON:
-                    continue
-                if program == BUSY and bars:
-                    continue
+                assert figure is not None
                 label = program.title.replace(", uvloop", "").replace(", Cython", " + Cython")
                 kind = {"ours": "ours", "c": "limit"}.get(program.library, "peer")
                 bars.append(Bar(label, figure.median, kind))

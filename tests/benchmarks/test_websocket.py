@@ -110,7 +110,21 @@ def test_charts_show_medians_and_who_is_who():
         ("ours", 200, "ours"),
         ("picows 2.3.1", 50, "peer"),
         ("C, blocking", 500, "limit"),
+        ("C, spinning", 900, "limit"),
     ]
+
+
+def test_a_chart_has_the_limit_that_spins_only_beside_who_polls():
+    (panel,) = panels(results(ECHO, {OURS: [200], BLOCKING: [500], SPINNING: [900]}))
+    assert [bar.label for bar in panel.bars] == ["ours", "C, blocking"]
+
+
+def test_how_much_of_its_core_a_spinning_program_had():
+    made = Results()
+    for number, had in enumerate((0.2, 0.9, 1.0)):
+        made.add(BURST, SPINNING, number, {"n": 1, "seconds": 1.0, "user_ns": 0, "cpu_ns": had * 1e9})
+    assert made.quiet() == 0.9
+    assert results(ECHO, {OURS: [200]}).quiet() is None
 
 
 @pytest.mark.parametrize(
