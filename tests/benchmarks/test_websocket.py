@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+from pathlib import Path
+
 import pytest
 from websocket import (
     BLOCKING,
@@ -13,6 +17,7 @@ from websocket import (
     Program,
     Results,
     checked,
+    find_pythons,
     panels,
     parse,
     parse_answer,
@@ -190,6 +195,14 @@ def test_an_option_that_makes_no_sense_is_refused(arguments, reason, capsys):
     with pytest.raises(SystemExit):
         parse(arguments)
     assert reason in capsys.readouterr().err
+
+
+def test_a_library_that_needs_a_newer_python_is_said_to(monkeypatch, tmp_path):
+    monkeypatch.setitem(LIBRARIES, "websocket-rs", dataclasses.replace(LIBRARIES["websocket-rs"], python=(4, 0)))
+    pythons, absent = find_pythons(["ours", "websocket-rs"], tmp_path)
+    assert pythons == {"ours": Path(sys.executable)}
+    assert absent == {"websocket-rs 0.7.10": "needs Python 4.0"}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sizes_have_names():
