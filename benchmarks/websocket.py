@@ -1,6 +1,6 @@
 """WebSockets: this project, its peers and plain C, as client and as server, over TCP and TLS, in one run.
 
-    python benchmarks/websocket.py                  everything: about nine minutes
+    python benchmarks/websocket.py                  everything: eight or nine minutes
     python benchmarks/websocket.py --quick          the most telling part, in about a minute
     python benchmarks/websocket.py --only client,tcp,echo,256,ours,picows
     python benchmarks/websocket.py --write          write RESULTS.md and draw docs/websocket-*.svg too
@@ -76,12 +76,15 @@ class Library:
     pinned: tuple[str, ...] = ()  # nothing: the environment that runs this
     has_server: bool = True
     has_cython: bool = False
+    python: tuple[int, int] = (3, 10)  # that it needs
 
 
 LIBRARIES = {
     "ours": Library("ours", "picows", has_cython=True),
     "picows": Library("picows 2.3.1", "picows", ("picows==2.3.1",), has_cython=True),
-    "websocket-rs": Library("websocket-rs 0.7.10", "websocket_rs", ("websocket-rs==0.7.10",), has_server=False),
+    "websocket-rs": Library(
+        "websocket-rs 0.7.10", "websocket_rs", ("websocket-rs==0.7.10",), has_server=False, python=(3, 12)
+    ),
     "aiohttp": Library("aiohttp 3.14.5", "aiohttp", ("aiohttp==3.14.5",)),
     "websockets": Library("websockets 17.4", "websockets", ("websockets==17.4",)),
 }
@@ -467,6 +470,9 @@ def find_pythons(libraries: list[str], peers: Path) -> tuple[dict[str, Path], di
         if not described.pinned:
             pythons[library] = Path(sys.executable)
             continue
+        if sys.version_info[:2] < described.python:
+            absent[described.title] = "needs Python {}.{}".format(*described.python)
+            continue
         others = ["uvloop", *(["cython", "setuptools"] if described.has_cython else [])]
         found = ensure(peers / FOLDERS.get(library, library), list(described.pinned), others)
         if isinstance(found, str):
@@ -626,13 +632,13 @@ def panels(results: Results) -> list[Panel]:
     ):
         for transport in TRANSPORTS:
             cell = Cell("client", transport, what, size)
+            shown = [program for program in programs_of(cell, LIBRARIES) if results.figure(cell, program)]
             bars = []
-            for program in [*([BUSY] if what == "echo" else []), *programs_of(cell, LIBRARIES)]:
+            for program in shown:
+                if program.loop == "asyncio" or program == BUSY_CYTHON or (program == SPINNING and BUSY not in shown):
+                    continue  # who polls is compared with who polls
                 figure = results.figure(cell, program)
-                if figure is None or program.loop in ("asyncio", "spinning") or program == BUSY_CYTHON:
-                    continue
-                if program == BUSY and bars:
-                    continue
+                assert figure is not None
                 label = program.title.replace(", uvloop", "").replace(", Cython", " + Cython")
                 kind = {"ours": "ours", "c": "limit"}.get(program.library, "peer")
                 bars.append(Bar(label, figure.median, kind))
@@ -696,7 +702,7 @@ def parse(arguments: list[str] | None = None) -> Options:
         "--only", default="", help="words, with commas: roles, transports, work, bytes, libraries, loops"
     )
     parser.add_argument("--rounds", type=int, help="default 5; 3 with --quick")
-    parser.add_argument("--seconds", type=float, help="of one measurement; default 0.2; 0.05 with --quick")
+    parser.add_argument("--seconds", type=float, help="of one measurement; default 0.15; 0.05 with --quick")
     parser.add_argument("--quick", action="store_true", help="fewer sizes, shorter")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round too")
     parser.add_argument("--write", action="store_true", help="write RESULTS.md and the charts too")
@@ -706,7 +712,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     except ValueError as error:
         parser.error(f"--only: {error}")
     options.rounds = (3 if options.quick else 5) if options.rounds is None else options.rounds
-    options.seconds = (0.05 if options.quick else 0.2) if options.seconds is None else options.seconds
+    options.seconds = (0.05 if options.quick else 0.15) if options.seconds is None else options.seconds
     if options.rounds < 1:
         parser.error(f"--rounds: expected at least 1, found {options.rounds}")
     if not 0 < options.seconds <= 60:

@@ -66,6 +66,7 @@ def draw(path: Path, heading: str, panels: list[Panel], theme: str) -> None:
             axes.set_axis_off()
         for axes, panel in zip(grid.flat, panels, strict=False):
             _bars(axes, panel, colours)
+            axes.set_ylim(len(panel.bars) - most - 0.5, len(panel.bars) - 0.5)  # all bars are of one height
         figure.suptitle(heading, x=0.02, ha="left", fontsize=13, fontweight="bold")
         figure.tight_layout(rect=(0, 0, 1, 0.98), w_pad=3, h_pad=2)
         figure.savefig(path, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+from pathlib import Path
+
 import pytest
 from websocket import (
     BLOCKING,
@@ -13,6 +17,7 @@ from websocket import (
     Program,
     Results,
     checked,
+    find_pythons,
     panels,
     parse,
     parse_answer,
@@ -110,7 +115,21 @@ def test_charts_show_medians_and_who_is_who():
         ("ours", 200, "ours"),
         ("picows 2.3.1", 50, "peer"),
         ("C, blocking", 500, "limit"),
+        ("C, spinning", 900, "limit"),
     ]
+
+
+def test_a_chart_has_the_limit_that_spins_only_beside_who_polls():
+    (panel,) = panels(results(ECHO, {OURS: [200], BLOCKING: [500], SPINNING: [900]}))
+    assert [bar.label for bar in panel.bars] == ["ours", "C, blocking"]
+
+
+def test_how_much_of_its_core_a_spinning_program_had():
+    made = Results()
+    for number, had in enumerate((0.2, 0.9, 1.0)):
+        made.add(BURST, SPINNING, number, {"n": 1, "seconds": 1.0, "user_ns": 0, "cpu_ns": had * 1e9})
+    assert made.quiet() == 0.9
+    assert results(ECHO, {OURS: [200]}).quiet() is None
 
 
 @pytest.mark.parametrize(
@@ -176,6 +195,14 @@ def test_an_option_that_makes_no_sense_is_refused(arguments, reason, capsys):
     with pytest.raises(SystemExit):
         parse(arguments)
     assert reason in capsys.readouterr().err
+
+
+def test_a_library_that_needs_a_newer_python_is_said_to(monkeypatch, tmp_path):
+    monkeypatch.setitem(LIBRARIES, "websocket-rs", dataclasses.replace(LIBRARIES["websocket-rs"], python=(4, 0)))
+    pythons, absent = find_pythons(["ours", "websocket-rs"], tmp_path)
+    assert pythons == {"ours": Path(sys.executable)}
+    assert absent == {"websocket-rs 0.7.10": "needs Python 4.0"}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sizes_have_names():

@@ -20,6 +20,7 @@ class Process:
 
     async def ended(self) -> tuple[int, str]:
         """Wait for the end; return the exit status and what stands on stderr."""
+        self._process.stdin.close()  # communicate() does not, before Python 3.12
         _, errors = await self._process.communicate()
         return self._process.returncode, errors.decode()
 
@@ -28,11 +29,12 @@ class Process:
 async def started(*command):
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*map(str, command), stdin=pipe, stdout=pipe, stderr=pipe)
+    started = Process(process)
     try:
-        yield Process(process)
+        yield started
     finally:
         if process.returncode is None:
-            await process.communicate()  # which closes its stdin: with that it ends
+            await started.ended()  # it ends with its stdin
 
 
 @asynccontextmanager
