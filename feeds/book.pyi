@@ -81,3 +81,5 @@ class OrderBook:
     def last_asks(self, n: int = -1) -> list[Level]: ...
     def exact(self, side: int) -> list[tuple[Decimal, Decimal]]:
         """Return a side as [(price, qty), ...], best first, whatever the state: for checks, not for speed."""
+    def window(self, side: int) -> tuple[Decimal, Decimal, Decimal] | None:
+        """Return (lowest price, highest price, tick) of what is kept in a table on a side, None where nothing is."""

@@ -3,8 +3,8 @@
 from libc.stdlib cimport free, malloc
 
 from feeds.ladder cimport (
-    ladder_apply, ladder_best, ladder_bytes, ladder_clear, ladder_fits, ladder_free, ladder_gather, ladder_init, ladder_scale,
-    ladder_top
+    TickWindow, ladder_apply, ladder_best, ladder_bytes, ladder_clear, ladder_fits, ladder_free, ladder_gather,
+    ladder_init, ladder_scale, ladder_top
 )
 from feeds.levels cimport POW10, mantissa_decimal, mantissa_float
 
@@ -128,6 +128,20 @@ cdef class OrderBook:
     def max_window(self):
         """Ticks per side that may be kept in a table."""
         return self.ladders[0].max_window
+
+    def window(self, int side):
+        """Return (lowest price, highest price, tick) of what is kept in a table on a side, as Decimals, None where nothing is.
+
+        For diagnosis: levels outside, or between two ticks, cost more and are no less exact.
+        """
+        cdef Ladder* ladder = &self.ladders[1 if side else 0]
+        cdef TickWindow* window = &ladder.window
+        cdef int64_t end = window.base + (window.slots - 1) * window.tick
+        if window.slots == 0:
+            return None
+        return (mantissa_decimal(-end if ladder.is_ask else window.base, self.price_decimals),
+                mantissa_decimal(-window.base if ladder.is_ask else end, self.price_decimals),
+                mantissa_decimal(window.tick, self.price_decimals))
 
     @property
     def evicted(self):

@@ -40,9 +40,13 @@ cdef int ladder_apply(Ladder* ladder, const LevelVector* levels) except -1:
     while True:
         level = _apply_to_window(ladder, level, end)
         if level == end:
-            return 0
+            break
         _apply_to_rest(ladder, _key(ladder, level.price), level.qty)
         level += 1
+    # After a snapshot, do not wait until half as many changes have been slow.
+    if levels.size > ladder.size // 2 and ladder.misses >= PATIENCE + ladder.size // 8:
+        _settle(ladder)
+    return 0
 
 
 cdef const PriceLevel* _apply_to_window(Ladder* ladder, const PriceLevel* level, const PriceLevel* end) noexcept nogil:
@@ -133,7 +137,18 @@ cdef void ladder_scale(Ladder* ladder, int64_t price_by, int64_t qty_by) noexcep
 
 
 cdef bint ladder_best(const Ladder* ladder, PriceLevel* level) noexcept nogil:
-    return ladder_top(ladder, 1, level) == 1
+    cdef const TickWindow* window = &ladder.window
+    cdef const PriceLevel* rest = ladder.rest.items + (ladder.rest.start + ladder.rest.size - 1)   # the best of it
+    cdef Py_ssize_t slot = _highest(window)
+    if slot >= 0 and (ladder.rest.size == 0 or rest.price < _key_of(window, slot)):
+        level.price = _key(ladder, _key_of(window, slot))
+        level.qty = window.qtys[slot]
+        return True
+    if ladder.rest.size == 0:
+        return False
+    level.price = _key(ladder, rest.price)
+    level.qty = rest.qty
+    return True
 
 
 cdef Py_ssize_t ladder_top(const Ladder* ladder, Py_ssize_t n, PriceLevel* levels) noexcept nogil:

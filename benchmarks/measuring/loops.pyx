@@ -3,12 +3,17 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 
-from feeds.events cimport BookUpdate, EventHandler, Quote, Trade
+from feeds.book cimport OrderBook
+from feeds.events cimport BookDelta, BookUpdate, EventHandler, Quote, Trade
+from feeds.levels cimport LevelVector, PriceLevel, levels_free, levels_push
 from feeds.recording.message cimport KIND_BINARY, KIND_MASK, KIND_REPLY, KIND_SOURCE, KIND_TEXT, RawMessage
 from feeds.recording.reader cimport RawSource
 from feeds.recording.writer cimport RecordingWriter
 
-__all__ = ["MemorySource", "Tally", "collect", "of_channel", "read_all", "write_all"]
+__all__ = ["BookChanges", "MemorySource", "Tally", "collect", "of_channel", "read_all", "write_all"]
+
+cdef enum:
+    MAX_TOP = 1000
 
 
 cdef class MemorySource(RawSource):
@@ -102,3 +107,104 @@ def write_all(RecordingWriter writer not None, list messages not None):
     for message in messages:
         writer.write_view(message.ts_recv, message.source, message.flags,
                           PyBytes_AS_STRING(message.payload), PyBytes_GET_SIZE(message.payload))
+
+
+cdef class BookChanges:
+    """What a book applies of a stream of deltas, from their first snapshot on, in one piece of memory.
+
+    In a pipeline the levels of a message are in the cache when the book gets them; here they are prefetched.
+    """
+
+    cdef:
+        LevelVector levels                   # bids, then asks, of one message after the other
+        LevelVector messages                 # how many of them: bids as `price`, asks as `qty`
+        readonly Py_ssize_t snapshot_size    # the first message, where it is a snapshot: levels in it
+
+    def __init__(self, list deltas not None):
+        cdef BookDelta delta
+        cdef BookDelta snapshot = None
+        for delta in deltas:
+            if delta.is_snapshot:
+                snapshot = delta
+                self.snapshot_size = self._add(delta)
+                break
+        for delta in deltas:
+            if not delta.is_snapshot and (snapshot is None or delta.last_id > snapshot.last_id):
+                self._add(delta)
+
+    def __dealloc__(self):
+        levels_free(&self.levels)
+        levels_free(&self.messages)
+
+    def __len__(self):
+        return self.messages.size
+
+    @property
+    def level_count(self):
+        return self.levels.size
+
+    cdef Py_ssize_t _add(self, BookDelta delta) except -1:
+        """Append a delta at the decimals that the last one has; return how many levels it has."""
+        cdef Py_ssize_t i
+        cdef int status = 0
+        delta = delta.rescaled()
+        for i in range(delta.bid_levels.size):
+            status |= levels_push(&self.levels, delta.bid_levels.items[i].price, delta.bid_levels.items[i].qty)
+        for i in range(delta.ask_levels.size):
+            status |= levels_push(&self.levels, delta.ask_levels.items[i].price, delta.ask_levels.items[i].qty)
+        if status | levels_push(&self.messages, delta.bid_levels.size, delta.ask_levels.size):
+            raise MemoryError(f"no room for more than {self.levels.size} levels")
+        return delta.bid_levels.size + delta.ask_levels.size
+
+    def apply_to(self, OrderBook book not None, Py_ssize_t top=1):
+        """Apply all, and copy the `top` best levels of both sides after each message; return the sum of their prices."""
+        cdef PriceLevel[MAX_TOP] best
+        cdef Py_ssize_t at = 0
+        cdef Py_ssize_t i
+        cdef int64_t total = 0
+        if not 0 < top <= MAX_TOP:
+            raise ValueError(f"expected top of 1 to {MAX_TOP}, found {top}")
+        book.clear()
+        for i in range(self.messages.size):
+            at = self._apply(book, i, at)
+            if top == 1:
+                if book.best(0, best):
+                    total += best[0].price
+                if book.best(1, best):
+                    total += best[0].price
+            else:
+                if book.top(0, top, best):
+                    total += best[0].price
+                if book.top(1, top, best):
+                    total += best[0].price
+        return total
+
+    def load_snapshot(self, OrderBook book not None, int times):
+        """Empty the book and load the snapshot, so many times."""
+        for _ in range(times):
+            book.clear()
+            self._apply(book, 0, 0)
+
+    def as_messages(self):
+        """Return [(bids, asks)] of all messages, levels as (price, qty) in mantissas."""
+        cdef Py_ssize_t at = 0
+        cdef Py_ssize_t i
+        cdef list found = []
+        for i in range(self.messages.size):
+            sides = []
+            for size in (self.messages.items[i].price, self.messages.items[i].qty):
+                sides.append([(self.levels.items[k].price, self.levels.items[k].qty) for k in range(at, at + size)])
+                at += size
+            found.append(tuple(sides))
+        return found
+
+    cdef Py_ssize_t _apply(self, OrderBook book, Py_ssize_t message, Py_ssize_t at) except -1:
+        cdef LevelVector part
+        part.capacity = 0
+        part.items = self.levels.items + at
+        part.size = self.messages.items[message].price
+        book.apply(0, &part)
+        part.items += part.size
+        part.size = self.messages.items[message].qty
+        book.apply(1, &part)
+        return part.items + part.size - self.levels.items
