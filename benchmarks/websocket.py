@@ -122,9 +122,8 @@ class Program:
 
     @property
     def rival(self) -> Program:
-        """Picows 2.3.1 in the same circumstances."""
-        loop = self.loop if self.loop in LOOPS else "uvloop"
-        return Program("picows", loop, self.listener)
+        """Picows 2.3.1 in the same circumstances; who polls, and C, is compared with its ordinary client on uvloop."""
+        return Program("picows", self.loop, self.listener) if self.loop in LOOPS else Program("picows", "uvloop")
 
 
 BLOCKING, SPINNING = Program("c", "blocking"), Program("c", "spinning")

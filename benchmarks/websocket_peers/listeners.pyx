@@ -26,10 +26,10 @@ cdef class PingListener(WSListener):
     """Sends `payload` for every frame until `remaining` is 0, then hands the last frame to `done`."""
 
     cdef:
+        readonly bytes payload
         public long remaining
-        bytes payload
-        object msg_type
         public object done
+        object msg_type
 
     def __init__(self, msg_type, bytes payload not None):
         self.msg_type = msg_type

@@ -10,6 +10,7 @@ import pytest
 from websocket import (
     BLOCKING,
     BUSY,
+    BUSY_CYTHON,
     LIBRARIES,
     SPINNING,
     Cell,
@@ -168,7 +169,7 @@ def test_who_takes_part():
 
 def test_the_rival_is_the_other_picows_in_the_same_circumstances():
     assert Program("ours", "asyncio", "cython").rival == Program("picows", "asyncio", "cython")
-    assert BUSY.rival == BLOCKING.rival == THEIRS
+    assert BUSY.rival == BUSY_CYTHON.rival == BLOCKING.rival == THEIRS
 
 
 def test_only_limits_each_dimension_by_its_words():

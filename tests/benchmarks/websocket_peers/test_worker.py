@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import sys
 
 import pytest
@@ -43,6 +45,26 @@ async def test_our_server_answers_commands(wire, loop):
             assert other["n"] > 0
             if does == "flood":
                 assert result["n"] == other["n"]
+
+
+@pytest.fixture(scope="session")
+def compiled_listeners(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("listeners")
+    command = [sys.executable, "-W", "ignore", SOURCES / "worker.py", "picows", "client", "--compile", folder]
+    subprocess.run(command, check=True, env=os.environ | {"CFLAGS": "-O0 -g0"}, stdout=subprocess.DEVNULL)
+    return folder
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "busy"])
+async def test_compiled_listeners_do_what_those_in_python_do(plain, compiled_listeners, loop):
+    arguments = ["client", "--loop", loop, "--compiled", compiled_listeners]
+    async with limit_server(plain) as (server, url), worker(*arguments) as client:
+        port = url.rpartition(":")[2]
+        assert await client.hear() == {"ready": True}
+        client.tell(f"echo cython 64 0.001 {port}")
+        assert 0 < (await client.hear())["n"] < (await server.hear())["n"]
+        client.tell(f"burst cython 128 0.001 {port}")
+        assert (await client.hear())["n"] == (await server.hear())["n"] > 0
 
 
 async def test_what_goes_wrong_is_an_answer(plain):
