@@ -10,8 +10,8 @@ What is in a figure: messages are decoded beforehand and lie one after the other
   ns per level.
 - top 20: what copying the 20 best levels of both sides into a C array after each message costs more than reading the
   best ones; ns per message.
-- snapshot: the stream's first snapshot, ns per level. "first" is into a new book, which allocates; "again" into one that
-  holds the end of the stream, cleared before, as after a gap; "shuffled" is into a new one, in no order.
+- snapshot: the stream's first snapshot, ns per level. "first" is into a new book, which allocates; "again" into one
+  that holds the end of the stream, cleared before, as after a gap; "shuffled" is into a new one, in no order.
 - memory: bytes of one book at the end of the stream, and the growth of the process by 1,000 such books.
 
 Every round runs everything once, interleaved, each figure the median of its passes there, CPU time of the measuring

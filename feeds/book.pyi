@@ -38,8 +38,8 @@ class Level(NamedTuple):
 class OrderBook:
     """L2 book of one instrument, kept by a `BookBuilder`.
 
-    `best_bid`, `best_ask`, `mid`, `bids()` and `asks()` answer only while `state` is LIVE.
-    `sys.getsizeof` tells the memory.
+    `best_bid`, `best_ask`, `mid`, `bids()` and `asks()` answer only while `state` is LIVE. `sys.getsizeof` tells the
+    memory of a book, with its levels.
     """
 
     def __new__(cls, instrument: Instrument, *, max_levels: int = ..., max_window: int = ...) -> Self: ...

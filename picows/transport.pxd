@@ -88,6 +88,8 @@ cdef class WSTransport:
     cdef int _write_frame(self, uint8_t flags, const char* payload, Py_ssize_t size) except -1
     # Hand over bytes whose memory is free for other use when this returns.
     cdef int _write_out(self, const char* data, Py_ssize_t size) except -1
+    cdef bint _may_pass(self) except -1
+    cdef int _hand_over(self, const char* data, Py_ssize_t size) except -1
     cdef int _send_deflated(self, uint8_t flags, const char* payload, Py_ssize_t size) except -1
     cdef int _send_close(self, code, bytes payload, reason) except -1
     cdef int _answer_close(self) except -1

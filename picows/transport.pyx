@@ -31,13 +31,24 @@ cdef extern from "<sys/ioctl.h>" nogil:
 cdef extern from *:
     """
     #include <sys/socket.h>
+    #include <sys/uio.h>
     #ifndef MSG_NOSIGNAL    /* macOS: Python ignores SIGPIPE */
     #define MSG_NOSIGNAL 0
     #endif
+
+    /* Send a header and what follows it, as far as the kernel takes them at once; how many bytes, 0 for none. */
+    static Py_ssize_t picows_send(int fd, const void* header, size_t header_size, const void* payload, size_t size)
+    {
+        struct iovec parts[2] = {{(void*) header, header_size}, {(void*) payload, size}};
+        struct msghdr message = {0};
+        ssize_t sent;
+        message.msg_iov = parts;
+        message.msg_iovlen = size ? 2 : 1;
+        sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        return sent < 0 ? 0 : sent;
+    }
     """
-    ssize_t c_send "send"(int fd, const void* buffer, size_t size, int flags) nogil
-    const int MSG_DONTWAIT
-    const int MSG_NOSIGNAL
+    Py_ssize_t picows_send(int fd, const void* header, size_t header_size, const void* payload, size_t size) nogil
 
 cdef enum:
     MAX_CONTROL_PAYLOAD = 125
@@ -338,30 +349,42 @@ cdef class WSTransport:
 
     cdef int _write_frame(self, uint8_t flags, const char* payload, Py_ssize_t size) except -1:
         cdef:
-            Py_ssize_t frame_size = frame_header_size(size, self.is_client_side) + size
+            Py_ssize_t header_size = frame_header_size(size, self.is_client_side)
+            Py_ssize_t frame_size = header_size + size
             uint8_t small[SMALL_FRAME]
             uint8_t* frame = small
+            Py_ssize_t sent = 0
             Block block
 
         if frame_size > SMALL_FRAME:
+            if not self.is_client_side and self._may_pass():
+                # Unmasked: the kernel takes it from where it is.
+                write_frame_header(small, flags, size, NULL)
+                sent = picows_send(self.fd, small, header_size, payload, size)
+                if sent >= header_size:
+                    return self._hand_over(payload + sent - header_size, frame_size - sent)
             block = Block(frame_size)
             frame = <uint8_t*> block.data
         write_frame(frame, flags, payload, size, self.is_client_side)
+        if sent:
+            return self._hand_over(<char*> frame + sent, frame_size - sent)
         return self._write_out(<char*> frame, frame_size)
 
     cdef int _write_out(self, const char* data, Py_ssize_t size) except -1:
-        cdef Py_ssize_t sent = 0
-        # Past the transport, if nothing waits in it. What goes wrong is the transport's to find out and to tell.
-        if self.is_plain and self.underlying_transport.get_write_buffer_size() == 0:
-            sent = c_send(self.fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
-            if sent == size:
-                return 0
-            if sent < 0:
-                sent = 0
-        if self.may_lend:
-            self.write(PyMemoryView_FromMemory(<char*> data + sent, size - sent, PyBUF_READ))
-        else:
-            self.write(PyBytes_FromStringAndSize(data + sent, size - sent))
+        cdef Py_ssize_t sent = picows_send(self.fd, data, size, NULL, 0) if self._may_pass() else 0
+        return self._hand_over(data + sent, size - sent)
+
+    cdef bint _may_pass(self) except -1:
+        """Whether bytes may go past the transport: nothing waits in it. What goes wrong then is its to find out."""
+        return self.is_plain and self.underlying_transport.get_write_buffer_size() == 0
+
+    cdef int _hand_over(self, const char* data, Py_ssize_t size) except -1:
+        """Give the transport what the kernel did not take."""
+        if size:
+            if self.may_lend:
+                self.write(PyMemoryView_FromMemory(<char*> data, size, PyBUF_READ))
+            else:
+                self.write(PyBytes_FromStringAndSize(data, size))
         return 0
 
     cdef int _send_deflated(self, uint8_t flags, const char* payload, Py_ssize_t size) except -1:

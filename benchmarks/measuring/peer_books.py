@@ -2,8 +2,8 @@
 
     python peer_books.py CHANGES     the file that `book.py` writes: a pickle of [(bids, asks), ...]
 
-Prints a JSON line per library: its name and versions, ns per level, and the sum of the best prices after every message, which tells
-whether it kept the same book. A library that is not installed is left out.
+Prints a JSON line per library: its name and versions, ns per level, and the sum of the best prices after every message,
+which tells whether it kept the same book. A library that is not installed is left out.
 """
 
 from __future__ import annotations

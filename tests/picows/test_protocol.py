@@ -153,6 +153,21 @@ async def test_what_waits_to_be_sent_arrives_in_order_and_whole(use_aiofastnet):
         assert (await peer.read_frame()).payload == buffer
 
 
+@pytest.mark.parametrize("use_aiofastnet", [False, True])
+async def test_a_server_sends_large_frames_in_order_and_whole(use_aiofastnet):
+    payloads = [bytes([i % 256]) * (i * 997 % 70_000) for i in range(300)]
+    listener = Recorder()
+    server = await ws_create_server(lambda _: listener, "127.0.0.1", 0, use_aiofastnet=use_aiofastnet)
+    async with upgraded_client(server.sockets[0].getsockname()[1]) as peer:
+        for payload in payloads:
+            listener.transport.send(WSMsgType.BINARY, payload)
+        assert listener.transport.underlying_transport.get_write_buffer_size() > 0
+        for payload in payloads:
+            assert (await peer.read_frame()).payload == payload
+    server.close()
+    await listener.transport.wait_disconnected()
+
+
 # ---- closing --------------------------------------------------------------------------------------
 
 
