@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """One side of an order book: a window of ticks around the touch, and a sorted array for everything else."""
-from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memmove, memset
 
@@ -314,7 +314,8 @@ cdef bint _find_place(const Ladder* ladder, const PriceLevel* levels, Placement*
         Py_ssize_t first = 0                         # the levels that the window is to cover
         Py_ssize_t last = n - 1 - n // 16
         int64_t tick = _tick(levels, n)
-        int64_t best
+        int64_t best                                 # in ticks, and so is place.base until the end
+        Py_ssize_t below                             # slots for worse prices than the best one
         uint64_t reach
         uint64_t slot
     place.tick = tick
@@ -324,6 +325,7 @@ cdef bint _find_place(const Ladder* ladder, const PriceLevel* levels, Placement*
     while first < last and first < MAX_STRAYS and (
             _distance(levels, first, first + 1) // <uint64_t> tick > <uint64_t> (ladder.max_window // 8)):
         first += 1
+    best = _key(ladder, levels[first].price) // tick
     reach = _distance(levels, first, last) // <uint64_t> tick + 1
     place.slots = MIN_SLOTS
     while (<uint64_t> (place.slots - place.slots // 8) < reach and place.slots * 2 <= ladder.max_window
@@ -331,15 +333,13 @@ cdef bint _find_place(const Ladder* ladder, const PriceLevel* levels, Placement*
         place.slots *= 2
     if window.slots and window.tick == tick:
         if place.slots < window.slots <= place.slots * 2:
-            place.slots = window.slots                # not worth shrinking
-        slot = _slot(window, _floor(_key(ladder, levels[first].price), tick) * tick)
+            place.slots = window.slots               # not worth shrinking
+        slot = _slot(window, best * tick)
         if place.slots == window.slots and <uint64_t> (window.slots // 2) <= slot < <uint64_t> window.slots:
             return False
-    # An eighth of the window is for better prices than the best one; in ticks, kept where no slot's key overflows.
-    best = _floor(_key(ladder, levels[first].price), tick)
-    place.base = best + 1 + place.slots // 8 - place.slots
-    if place.base < INT64_MIN // tick:
-        place.base = INT64_MIN // tick
+    # An eighth of the window is for better prices than the best one. No slot's key may overflow.
+    below = place.slots - place.slots // 8 - 1
+    place.base = best - below if best > below - INT64_MAX // tick else -(INT64_MAX // tick)
     if place.base > INT64_MAX // tick - place.slots:
         place.base = INT64_MAX // tick - place.slots
     place.base *= tick
@@ -384,10 +384,6 @@ cdef inline uint64_t _gcd(uint64_t a, uint64_t b) noexcept nogil:
     while b:
         a, b = b, a % b
     return a
-
-
-cdef inline int64_t _floor(int64_t key, int64_t tick) noexcept nogil:
-    return key // tick - (key % tick < 0)            # C division, towards 0
 
 
 cdef inline uint64_t _distance(const PriceLevel* levels, Py_ssize_t better, Py_ssize_t worse) noexcept nogil:

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from feeds.book import OrderBook
+from feeds.book import BookState, OrderBook
 from feeds.book_builder import BookBuilder
 from feeds.events import BookDelta
 from feeds.instrument import Instruments
@@ -132,6 +132,13 @@ class Market(RuleBasedStateMachine):
             assert self.book.exact(side) == expected
             top = (self.book.last_bids, self.book.last_asks)[side](5)
             assert [float(p) for p, _ in expected[:5]] == [level.price for level in top]
+        bids, asks = (side.best_first() for side in self.sides)
+        if bids and asks and bids[0][0] >= asks[0][0]:
+            assert self.book.state is BookState.CROSSED
+        else:
+            assert self.book.state is BookState.LIVE
+            for best, levels in ((self.book.best_bid, bids), (self.book.best_ask, asks)):
+                assert best == ((float(self.exact(levels[0])[0]), float(levels[0][1])) if levels else None)
         assert (self.book.bid_count, self.book.ask_count) == tuple(len(side.levels) for side in self.sides)
         assert self.book.evicted == sum(side.evicted for side in self.sides)
 
@@ -211,6 +218,21 @@ def test_prices_far_beyond_the_touch_do_not_move_the_window():
     low, high, _ = book.window(BID)
     assert low <= 60_999 <= high < 10**6
     assert book.exact(BID)[:4] == [*absurd, (60_999, 1)]
+
+
+@pytest.mark.parametrize("side", [BID, ASK])
+@pytest.mark.parametrize("edge", [1, -1])
+@pytest.mark.parametrize("tick", [1, 2, 3, 10**12])
+def test_at_the_edges_of_int64_the_window_does_not_reach_beyond(side, edge, tick):
+    """Prices at one edge, thick enough for a window; then prices at the other, which a window that wraps would take."""
+    levels = [(edge * (LARGEST // tick - n) * tick, n + 1) for n in range(300)]
+    builder, book = a_book(levels, side)
+    low, high, learned = book.window(side)
+    assert learned == tick
+    assert any(low <= price <= high for price, _ in levels)
+    others = [(-price, qty) for price, qty in levels[:40]]
+    builder.on_book_delta(deltas(book.instrument, side, others))
+    assert book.exact(side) == best_first(levels + others, side)
 
 
 @pytest.mark.parametrize("order", ["best first", "worst first", "any"])
