@@ -121,7 +121,8 @@ cdef class SocketReader:
                     self._ended()
                     break
                 total += size
-                if size < room:
+                # An event loop may tell of bytes and of the error behind them only once (uvloop does): read up to it.
+                if size < room and self.poller is not None:
                     break
         except BaseException as exc:
             # A transport does the same: what a protocol raises ends the connection.

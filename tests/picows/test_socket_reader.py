@@ -170,6 +170,24 @@ async def test_a_peer_that_resets(how):
         assert listener.events == ["connected", "disconnected"]
 
 
+async def test_a_peer_that_resets_behind_what_it_said(how):
+    async with client(**how) as (transport, listener, peer):
+        sock = peer.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.underlying_transport.pause_reading()
+        peer.send(frame(TEXT, b"last words"))
+        while transport.unread_size() < 12:  # noqa: ASYNC110 - the kernel sets no event
+            await asyncio.sleep(0)
+        peer.writer.transport.abort()
+        await asyncio.sleep(0)
+        transport.underlying_transport.resume_reading()
+        await asyncio.wait_for(transport.wait_disconnected(), 5)
+        assert listener.events in (
+            ["connected", "disconnected"],  # a reset may discard what came before it
+            ["connected", (TEXT, b"last words"), "disconnected"],
+        )
+
+
 async def test_the_reset_is_named_in_the_log(how, caplog):
     caplog.set_level("INFO", logger="picows")
     async with client(**how) as (transport, _, peer):
