@@ -19,7 +19,8 @@ thread on one core where the system allows pinning; the table has medians over t
 checked: by every level for ours, by the best prices after every message for the Python peers.
 
 "ours, sorted array only" is `max_window=0`. Python peers are given exactly the same changes, as integers. The C++ books
-(`--baselines`) decode the capture by themselves; their window is one for both sides, ours one a side.
+(`--baselines`) decode the capture by themselves; windows and array know the tick and are given prices in ticks, and a
+window of theirs is centred for both sides, where each side of ours has its own.
 """
 
 from __future__ import annotations

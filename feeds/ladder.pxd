@@ -1,8 +1,9 @@
 # One side of an order book: every level, exact, in two places.
 #
-#   window    quantities of consecutive ticks around the touch, a bit per tick that says whether there is a level: where
+#   window   quantities of consecutive ticks around the touch, a bit per tick that says whether there is a level: where
 #            nearly all changes are, and where a change costs no search, no move and no branch
-#   rest     every other level, in a sorted array: far from the touch, between two ticks, or in a book too small for a window
+#   rest     every other level, in a sorted array: far from the touch, between two ticks, or in a book too small for a
+#            window
 #
 # Where the window stands decides what a change costs, never what the ladder holds: readers merge the two by key. When too
 # many changes have missed the window, tick, size and place are chosen anew from the levels there are (`_settle`).
@@ -52,7 +53,7 @@ cdef void ladder_init(Ladder* ladder, bint is_ask, Py_ssize_t max_levels, Py_ssi
 cdef void ladder_free(Ladder* ladder) noexcept
 
 # Set absolute quantities, 0 removes; removing what is not there is normal and ignored. MemoryError leaves a ladder that is
-# whole, with the levels before the one that there was no room for.
+# whole, with the first of the levels applied and the others not.
 cdef int ladder_apply(Ladder* ladder, const LevelVector* levels) except -1
 cdef void ladder_clear(Ladder* ladder) noexcept nogil
 
