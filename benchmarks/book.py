@@ -28,11 +28,8 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import pickle
-import platform
 import random
-import re
 import resource
 import shutil
 import statistics
@@ -44,7 +41,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from measuring import ROOT, Figure, default_capture, load, loops, pin
+from measuring import RESULTS, ROOT, Figure, default_capture, load, loops, machine, pin, write_section
 
 from feeds.book import DEFAULT_MAX_WINDOW, OrderBook
 from feeds.events import BookDelta, EventHandler
@@ -52,7 +49,6 @@ from feeds.replay import Replay
 
 CAPTURES = ("usdm-btcusdt", "cm-btcusd_perp", "spot-btcusdt")
 OURS = {"ours": DEFAULT_MAX_WINDOW, "ours, sorted array only": 0}
-RESULTS = Path(__file__).with_name("RESULTS.md")
 PEER_BOOKS = Path(__file__).with_name("measuring") / "peer_books.py"
 CPP = {  # what the C++ program calls them: those that a design could be
     "c++ sorted vector, best at back, hinted": "C++, sorted vector with a hint",
@@ -257,7 +253,7 @@ def report(figures: Figures, streams: list[Stream], absent: dict[str, str], opti
             for stream in streams
         ),
         "",
-        f"Rounds: {options.rounds}; CPU time of the measuring thread, {options.pinned}. {_machine()}",
+        f"Rounds: {options.rounds}; CPU time of the measuring thread, {options.pinned}. {machine()}",
         "What is in a figure, and in which way: the docstring of `benchmarks/book.py`.",
         "",
         _row(["ns per level changed", *names, "x ours"]),
@@ -283,28 +279,6 @@ def report(figures: Figures, streams: list[Stream], absent: dict[str, str], opti
 
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _machine() -> str:
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        model = found[1] if found else model
-    load = f"load {os.getloadavg()[0]:.1f} at the end"
-    return f"{model}, {os.cpu_count()} cores, {load}, {platform.system()}, Python {platform.python_version()}."
-
-
-def write_section(text: str) -> None:
-    """Put the text in place of the section of its title, else at the end of the file."""
-    title = text.partition("\n")[0]
-    sections = re.split(r"^(?=# )", RESULTS.read_text() if RESULTS.exists() else "", flags=re.MULTILINE)
-    sections = [section.rstrip("\n") + "\n" for section in sections if section.strip()]
-    titles = [section.partition("\n")[0] for section in sections]
-    if title in titles:
-        sections[titles.index(title)] = text
-    else:
-        sections.append(text)
-    RESULTS.write_text("\n".join(sections))
 
 
 def _parse() -> argparse.Namespace:
