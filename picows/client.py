@@ -27,6 +27,7 @@ from picows.negotiation import WSDeflateConfig, deflate_config
 from picows.network import network
 from picows.protocol import WSProtocol
 from picows.redirect import headers_for, is_redirect, redirect_target
+from picows.resets import ResetWatch, watch_resets
 from picows.socket_reader import busy_poller
 from picows.transport import WSAutoPingStrategy, WSTransport
 from picows.url import WSParsedURL, parse_url
@@ -212,12 +213,19 @@ class _ClientProtocol(WSProtocol):
         self._close_timeout = close_timeout
         self._loop = asyncio.get_running_loop()
         self._stream: asyncio.Transport | None = None
+        self._resets: ResetWatch | None = None
         self.opened: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._stream = cast(asyncio.Transport, transport)
+        self._resets = watch_resets(transport)
         self.logger.log(PICOWS_DEBUG_LL, "sending the upgrade request to %s", transport.get_extra_info("peername"))
         self._stream.write(self._request)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._resets is not None:
+            self._resets.stop()
+        super().connection_lost(exc)
 
     def abort(self) -> None:
         """Nobody waits for `opened` any more."""

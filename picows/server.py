@@ -23,6 +23,7 @@ from picows.logger import LoggerLike, connection_logger
 from picows.negotiation import WSDeflateConfig, deflate_config
 from picows.network import network
 from picows.protocol import WSProtocol
+from picows.resets import ResetWatch, watch_resets
 from picows.transport import WSAutoPingStrategy, WSTransport
 
 __all__ = ["ws_create_server"]
@@ -118,13 +119,20 @@ class _ServerProtocol(WSProtocol):
         self._handshake = ServerHandshake(max_header_size=max_header_size, deflate=deflate)
         self._loop = asyncio.get_running_loop()
         self._stream: asyncio.Transport | None = None
+        self._resets: ResetWatch | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_answered = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._stream = cast(asyncio.Transport, transport)
+        self._resets = watch_resets(transport)
         if self._handshake_timeout is not None:
             self._timer = self._loop.call_later(self._handshake_timeout, self._stream.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._resets is not None:
+            self._resets.stop()
+        super().connection_lost(exc)
 
     def handshake_received(self, data: bytes) -> None:
         if self._is_answered:
