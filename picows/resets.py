@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import select
 import weakref
+from contextlib import suppress
 from typing import Any
 
 __all__ = ["ResetWatch", "watch_resets"]
@@ -35,9 +36,9 @@ class ResetWatch:
         self._loop = asyncio.get_running_loop()
 
     def stop(self) -> None:
-        """The connection is lost; its socket is still open."""
+        """The connection is lost. Its socket may be closed already: so it is under TLS that began late, as behind a proxy."""
         self._transport = None
-        self._sockets.remove(self._loop, self._fd)
+        self._sockets.remove(self._loop, self._fd, self)
 
     def read_on(self, reads_left: int = MAX_IDLE_READS) -> None:
         """Have the event loop call the reader again, until what it reads is the error."""
@@ -70,9 +71,12 @@ class _WatchedSockets:
         self._epoll.register(fd, select.EPOLLET)  # errors are always reported
         return watch
 
-    def remove(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
-        if self._watches.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+    def remove(self, loop: asyncio.AbstractEventLoop, fd: int, watch: ResetWatch) -> None:
+        if self._watches.get(fd) is watch:  # else a new connection has got the number of the closed socket
+            del self._watches[fd]
+            # A closed socket has left the epoll descriptor by itself, and its number may be anybody's.
+            with suppress(OSError):
+                self._epoll.unregister(fd)
         if not self._watches:
             _sockets.pop(loop, None)
             loop.remove_reader(self._epoll.fileno())

@@ -75,6 +75,34 @@ async def test_nothing_is_watched_when_all_connections_are_over():
         assert asyncio.get_running_loop() not in resets._sockets
 
 
+async def test_a_socket_may_be_closed_and_its_number_taken_before_the_watch_ends():
+    class Stream:
+        def __init__(self):
+            self.near, self.far = socket.socketpair()
+
+        def get_extra_info(self, _):
+            return self.near
+
+    Stream.__module__ = "aiofastnet.test"
+    loop = asyncio.get_running_loop()
+    first = Stream()
+    watch = watch_resets(first)
+    first.near.close()
+    first.far.close()
+    if watch is None:
+        assert not type(loop).__module__.startswith("uvloop")
+        return
+    second = Stream()
+    assert second.near.fileno() == watch._fd
+    watch_of_second = watch_resets(second)
+    watch.stop()
+    assert dict(resets._sockets[loop]._watches) == {second.near.fileno(): watch_of_second}
+    second.near.close()
+    second.far.close()
+    watch_of_second.stop()
+    assert loop not in resets._sockets
+
+
 async def test_transports_that_report_everything_are_not_watched():
     left, right = socket.socketpair()
     stream, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=left)
