@@ -36,7 +36,7 @@ class ResetWatch:
         self._loop = asyncio.get_running_loop()
 
     def stop(self) -> None:
-        """The connection is lost. Its socket may be closed already: so it is under TLS that began late, as behind a proxy."""
+        """The connection is lost. Its socket may be closed: so it is under TLS that began late, as behind a proxy."""
         self._transport = None
         self._sockets.remove(self._loop, self._fd, self)
 
