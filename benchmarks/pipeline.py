@@ -36,6 +36,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from measuring import RESULTS, ROOT, Figure, default_capture, load, loops, machine, pin, row, write_section
+from measuring.charts import Bar, Panel, draw
+from measuring.charts import missing as charts_missing
 
 from feeds.conflation import conflated
 from feeds.events import EventHandler
@@ -47,6 +49,8 @@ KINDS = {"all": "all", "depth": "depth", "ticker": "best bid/offer", "trade": "t
 CHANNELS = {"depth": "depth", "ticker": "bookTicker", "trade": "trade"}  # on Binance
 LIMIT = "C++, hand scanner, tick book"
 CRYPTOFEED = "cryptofeed"
+
+CHARTS = {theme: ROOT / "docs" / f"pipeline-{theme}.svg" for theme in ("light", "dark")}
 
 Record = dict[str, Any]  # one JSON line: name, what (the kind), n, ns, and what the program found
 
@@ -251,6 +255,31 @@ def table(records: list[Record], programs: list[Program], kinds: list[str]) -> l
     return lines
 
 
+def panels(records: list[Record], programs: list[Program], kinds: list[str]) -> list[Panel]:
+    """Return a chart per kind of message: what everybody needs for one, except our reference engine."""
+    found = []
+    for kind in kinds:
+        bars = []
+        for program in programs:
+            values = [r["ns"] for r in records if (r["title"], r["what"]) == (program.title, kind)]
+            if values and program.title != OURS["reference"].title:
+                colour = "ours" if program.title.startswith("ours") else "limit" if program.title == LIMIT else "peer"
+                bars.append(Bar(program.title.replace("C++, hand scanner", "C++"), statistics.median(values), colour))
+        if bars:
+            found.append(Panel(f"CPU ns for a message: {KINDS[kind]}", bars, is_log=True))
+    return found
+
+
+def draw_charts(chosen: list[Panel]) -> None:
+    """Draw the charts into docs/, or say why not."""
+    reason = charts_missing() or ("they need all kinds of messages" if len(chosen) < len(KINDS) else "")
+    if reason:
+        print(f"No charts: {reason}.", file=sys.stderr)
+        return
+    for theme, path in CHARTS.items():
+        draw(path, "From bytes to the strategy, logarithmic", chosen, theme)
+
+
 def report(records: list[Record], programs: list[Program], absent: dict[str, str], options: argparse.Namespace) -> str:
     kinds = options.kinds
     count = {record["what"]: record["n"] for record in reversed(records)}  # ours: cryptofeed's leave the snapshot out
@@ -317,7 +346,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--core", type=int, help="to be pinned to (default: the last)")
     parser.add_argument("--callgrind", action="store_true", help="count instructions too, which takes long")
     parser.add_argument("--json", action="store_true", help="every record as a JSON line instead of the table")
-    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} too")
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} and the charts too")
     parser.add_argument("--worker", choices=OURS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.callgrind and shutil.which("valgrind") is None:
@@ -340,6 +369,8 @@ def main() -> None:
     records = run_rounds(programs, options.kinds, options.rounds)
     text = report(records, programs, absent, options)
     _publish(text, text, options)
+    if options.write:
+        draw_charts(panels(records, programs, options.kinds))
     if options.callgrind:
         counted = "\n" + "\n".join(count_instructions(options)) + "\n"
         _publish(counted, text + counted, options)
