@@ -198,6 +198,20 @@ cdef inline int scan_integer(const char** at, const char* end, int64_t* value) n
     return SCAN_OK
 
 
+cdef inline int _scan_level_number(const char** at, const char* end, int decimals, int64_t* mantissa,
+                                   int* needed) noexcept nogil:
+    cdef const char* p = at[0]
+    cdef const char* fast = NULL
+    if p < end and p[0] == c'"':
+        fast = feeds_quoted_decimal(p, end, decimals, mantissa)
+    elif end - p >= 2 and not (p[0] == c'0' and is_digit(p[1])):
+        fast = feeds_decimal(p, end, decimals, mantissa)
+    if fast != NULL:
+        at[0] = fast
+        return SCAN_OK
+    return scan_number_value(at, end, decimals, mantissa, needed)
+
+
 cdef int scan_levels(const char** at, const char* end, LevelVector* out, Decimals* decimals) noexcept nogil:
     cdef:
         const char* p = at[0]
@@ -226,23 +240,28 @@ cdef int scan_levels(const char** at, const char* end, LevelVector* out, Decimal
                     return status
                 p = fast + 2
                 continue
-        p = skip_space(p + 1, end)
-        status = scan_number_value(&p, end, decimals.price, &price, &decimals.needed_price)
-        if status == SCAN_GROW:
-            worst = SCAN_GROW
-        elif status != SCAN_OK:
-            return status
-        p = skip_space(p, end)
-        if p == end or p[0] != c',':
-            return SCAN_BAD
-        p = skip_space(p + 1, end)
-        status = scan_number_value(&p, end, decimals.qty, &qty, &decimals.needed_qty)
-        if status == SCAN_GROW:
-            worst = SCAN_GROW
-        elif status != SCAN_OK:
-            return status
-        if qty < 0:
-            return SCAN_NEGATIVE
+        else:
+            fast = NULL
+        if fast != NULL:
+            p = fast
+        else:
+            p = skip_space(p + 1, end)
+            status = _scan_level_number(&p, end, decimals.price, &price, &decimals.needed_price)
+            if status == SCAN_GROW:
+                worst = SCAN_GROW
+            elif status != SCAN_OK:
+                return status
+            p = skip_space(p, end)
+            if p == end or p[0] != c',':
+                return SCAN_BAD
+            p = skip_space(p + 1, end)
+            status = _scan_level_number(&p, end, decimals.qty, &qty, &decimals.needed_qty)
+            if status == SCAN_GROW:
+                worst = SCAN_GROW
+            elif status != SCAN_OK:
+                return status
+            if qty < 0:
+                return SCAN_NEGATIVE
         p = skip_space(p, end)
         while p < end and p[0] == c',':              # order counts and the like
             p = skip_space(p + 1, end)
@@ -549,20 +568,6 @@ cdef inline int _scan_part(int part, const char** at, const char* end, const Sha
         level.worst = SCAN_GROW
         return SCAN_OK
     return status
-
-
-cdef inline int _scan_level_number(const char** at, const char* end, int decimals, int64_t* mantissa,
-                                   int* needed) noexcept nogil:
-    cdef const char* p = at[0]
-    cdef const char* fast = NULL
-    if p < end and p[0] == c'"':
-        fast = feeds_quoted_decimal(p, end, decimals, mantissa)
-    elif end - p >= 2 and not (p[0] == c'0' and is_digit(p[1])):
-        fast = feeds_decimal(p, end, decimals, mantissa)
-    if fast != NULL:
-        at[0] = fast
-        return SCAN_OK
-    return scan_number_value(at, end, decimals, mantissa, needed)
 
 
 cdef int _grow(LevelVector* levels, Py_ssize_t at_least) noexcept nogil:
