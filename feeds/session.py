@@ -243,8 +243,8 @@ def replay(
     `speed` paces by the recorded receive times (1.0 = as it was, None = as fast as possible). Data events before
     `start` and messages after `end` (ns since the epoch, receive time) are not delivered; what lies before `start`
     still builds the books. `check` compares books with quotes where the exchange numbers both alike. `reference`
-    decodes everything with the reference engine. `latency` measures decoding, books and callbacks. Raises RecordingError, and whatever the handler raises (a strategy:
-    StrategyError).
+    decodes everything with the reference engine. `latency` measures decoding, books and callbacks, for
+    `Report.latency`. Raises RecordingError, and whatever the handler raises (a strategy: StrategyError).
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]

@@ -11,8 +11,8 @@ class Wire:
     """How a wire message becomes an event.
 
     The keywords say which field of `struct` fills which part of the event: ts_event, ts_publish, sequence, trade_id,
-    first_id, last_id, previous_id, buyer_is_maker, price, bid_price, ask_price, qty, bid_qty, ask_qty, bids, asks, bids_and_asks. `levels` is for
-    levels that are not [price, qty, ...].
+    first_id, last_id, previous_id, buyer_is_maker, price, bid_price, ask_price, qty, bid_qty, ask_qty, bids, asks,
+    bids_and_asks. `levels` is for levels that are not [price, qty, ...].
     """
 
     def __init__(
