@@ -4,6 +4,7 @@ from feeds.book cimport BookState, OrderBook
 from feeds.decoder cimport Decoder
 from feeds.events cimport BookDelta, BookUpdate, Event, Stage
 from feeds.instrument cimport Instrument
+from feeds.latency cimport Latency
 from feeds.sequencing cimport Sequence
 
 
@@ -24,6 +25,7 @@ cdef class _Entry:
 cdef class BookBuilder(Stage):
     cdef:
         public Decoder decoder           # who is asked for snapshots; replaced on reconnect
+        public Latency latency           # None: nothing is measured
         object _new_sequence
         list _entries                    # by instrument index, None where there is no book
         BookUpdate _update

@@ -6,6 +6,7 @@ from feeds.book import OrderBook
 from feeds.decoder import Decoder
 from feeds.events import EventHandler, Stage
 from feeds.instrument import Instrument
+from feeds.latency import Latency
 from feeds.sequencing import Sequence
 
 __all__ = ["BookBuilder"]
@@ -19,6 +20,8 @@ class BookBuilder(Stage):
 
     decoder: Decoder | None
     """Who is asked for snapshots; replaced on reconnect."""
+    latency: Latency | None
+    """Who is told how long books take."""
     def __init__(
         self,
         downstream: EventHandler,

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 
 from feeds.book cimport CROSSED, GAP, LIVE, STALE, SYNCING
-from feeds.events cimport BookStatus, EventHandler, FeedStatus, is_unshared
+from feeds.events cimport BookStatus, EventHandler, FeedStatus, Quote, Trade, is_unshared
 from feeds.sequencing cimport APPLY, MISSED, OLD, Verdict
 
 from collections import deque
@@ -57,10 +57,25 @@ cdef class BookBuilder(Stage):
         """All books, in the order of their instruments."""
         return [(<_Entry> entry).book for entry in self._entries if entry is not None]
 
+    cpdef on_trade(self, Trade event):
+        if self.latency is not None and self.latency.measuring:
+            self.latency.decoded()
+        self.downstream.on_trade(event)
+
+    cpdef on_quote(self, Quote event):
+        if self.latency is not None and self.latency.measuring:
+            self.latency.decoded()
+        self.downstream.on_quote(event)
+
     cpdef on_book_delta(self, BookDelta event):
-        cdef _Entry entry = self._entry(event)
+        cdef _Entry entry
         cdef Verdict verdict
+        if self.latency is not None and self.latency.measuring:
+            self.latency.decoded()
+        entry = self._entry(event)
         self.downstream.on_book_delta(event)
+        if self.latency is not None and self.latency.measuring:
+            self.latency.book_began()
         if event.is_snapshot:
             self._join(entry, event)
             return
@@ -276,6 +291,8 @@ cdef class BookBuilder(Stage):
             update.merged += entry.untold
             update.ts_event_first = entry.untold_ts_event
             entry.untold = 0
+        if self.latency is not None and self.latency.measuring:
+            self.latency.book_done()
         self.downstream.on_book(update)
         return 0
 

@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from feeds.events cimport EventHandler, Stage
 from feeds.instrument cimport Instruments
+from feeds.latency cimport Latency
 from feeds.pipeline cimport Pipeline
 from feeds.recording.reader cimport RawSource
 
@@ -12,6 +13,7 @@ cdef class Replay:
         readonly EventHandler handler
         readonly Instruments instruments
         readonly bint reference
+        readonly Latency latency         # None: nothing is measured
         readonly dict notes              # tag -> the last note of that tag
         readonly int64_t ts_recv         # of the last message
         readonly uint64_t records        # of every kind

@@ -40,11 +40,11 @@ cdef class Replay:
 
     Each connection of the recording gets its own `Pipeline`, with the exchange, the instruments and the decisions of the
     live run that were recorded: so the handler sees the calls that the live one saw. `wrap(handler)` may put a stage
-    between the books and `handler`, per connection. A recording without instrument metadata has its instruments inferred.
+    between the books and `handler`, per connection. `latency` measures the stages before `handler`. A recording without instrument metadata has its instruments inferred.
     """
 
     def __init__(self, RawSource source not None, EventHandler handler not None, *, Instruments instruments=None,
-                 bint reference=False, wrap=None):
+                 bint reference=False, wrap=None, Latency latency=None):
         self.source = source
         self.handler = handler
         self.instruments = Instruments() if instruments is None else instruments
@@ -52,6 +52,7 @@ cdef class Replay:
         self.notes = {}
         self._pipelines = {}
         self._wrap = wrap
+        self.latency = latency
 
     @property
     def pipelines(self):
@@ -137,7 +138,7 @@ cdef class Replay:
                                  f"{type(error).__name__}: {error}") from error
         handler = self.handler if self._wrap is None else self._wrap(self.handler)
         self._pipelines[number] = Pipeline(exchange(declared["exchange"]), self.instruments, handler, source=number,
-                                           reference=self.reference)
+                                           reference=self.reference, latency=self.latency)
 
     cdef Pipeline _pipeline(self, int number):
         pipeline = self._pipelines.get(number)

@@ -1,6 +1,6 @@
 """Sessions: a handler behind the whole chain, run live or from recordings, and a report of what happened.
 
-books -> conflation -> digest -> (live: latency) -> handler
+books -> conflation -> digest -> (where asked for: latency) -> handler
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from feeds.events import EventHandler
 from feeds.exchange import Endpoints
 from feeds.exchange import exchange as find_exchange
 from feeds.instrument import Instruments
-from feeds.latency import Histogram, LatencyProbe
+from feeds.latency import Latency, LatencyProbe
 from feeds.pipeline import Pipeline, Problem
 from feeds.recording import Damage, RawSource, RecordingWriter, open_recording
 from feeds.replay import Replay, ReplayWindow
@@ -61,7 +61,7 @@ class Report:
     dropped: int = 0  # messages that the recording had no room for
     problems: dict[str, Problem] = field(default_factory=dict)
     order_books: list[OrderBook] = field(default_factory=list)
-    latency: Histogram | None = None
+    latency: Latency | None = None  # where it was asked for
     damages: list[Damage] = field(default_factory=list)
     checks: list[CheckResult] = field(default_factory=list)
 
@@ -79,13 +79,13 @@ class Report:
 class _Chain:
     """The stages that one session puts before a handler."""
 
-    def __init__(self, handler: EventHandler, policy: str, *, is_live: bool) -> None:
+    def __init__(self, handler: EventHandler, policy: str, latency: Latency | None) -> None:
         if policy not in POLICIES:
             raise ConfigError(f"expected a conflation policy among {', '.join(POLICIES)}, found {policy!r}")
         # A Strategy brings a host that sets its clock and names it when it raises; other handlers need none.
         self.host: Any = handler.hosted() if hasattr(handler, "hosted") else handler
-        self.probe = LatencyProbe(self.host) if is_live else None
-        self.digest = CallbackDigest(self.probe or self.host)
+        self.latency = latency
+        self.digest = CallbackDigest(self.host if latency is None else LatencyProbe(self.host, latency))
         self.conflator = Conflator(self.digest) if policy == "batch" else None
         self.head: EventHandler = self.conflator or self.digest
 
@@ -104,8 +104,7 @@ class _Chain:
         if conflator is not None:
             report.quotes_merged = conflator.quotes_in - conflator.quotes_out
             report.books_merged = conflator.books_in - conflator.books_out
-        if self.probe is not None:
-            report.latency = self.probe.read_to_callback
+        report.latency = self.latency
         for pipeline in pipelines:
             report.messages += pipeline.messages
             report.payload_bytes += pipeline.payload_bytes
@@ -134,24 +133,33 @@ async def live(
     endpoints: Endpoints | None = None,
     ssl_context: ssl.SSLContext | None = None,
     config: Any = None,
+    latency: bool = False,
 ) -> Report:
     """Run `handler` on live data until `duration` (seconds) has passed, `stop` is set or the task is cancelled.
 
-    `record_to` names a new file that gets everything received. `config` is a `feeds.live.feed.FeedConfig`. Raises
+    `record_to` names a new file that gets everything received. `latency` measures where the time between packet and
+    handler goes, for `Report.latency`. `config` is a `feeds.live.feed.FeedConfig`. Raises
     UnknownExchange, UnknownSymbol and ConfigError for what cannot be, SubscriptionRefused for what the exchange
     refuses, FetchError without instrument metadata, and whatever the handler raises (a strategy: StrategyError).
     """
     from feeds.live.feed import LiveFeed  # aiohttp: only for who goes live
 
     found = find_exchange(exchange)
-    chain = _Chain(handler, policy, is_live=True)
+    chain = _Chain(handler, policy, Latency(is_live=True) if latency else None)
     report = Report("live", policy)
     wanted = subscriptions(symbols, channels)
     writer = None if record_to is None else RecordingWriter(record_to, metadata={"policy": policy})
     began = time.monotonic()
     try:
         async with LiveFeed(
-            found, wanted, chain.head, config=config, endpoints=endpoints, ssl_context=ssl_context, writer=writer
+            found,
+            wanted,
+            chain.head,
+            config=config,
+            endpoints=endpoints,
+            ssl_context=ssl_context,
+            writer=writer,
+            latency=chain.latency,
         ) as feed:
             ending = asyncio.ensure_future(_stop_later(feed.stop, duration, stop))
             chain.start()
@@ -228,18 +236,19 @@ def replay(
     format: Literal["auto", "native", "collector"] = "auto",
     exchange: str | None = None,
     progress: Callable[[RawSource], None] | None = None,
+    latency: bool = False,
 ) -> Report:
     """Run `handler` on recordings, one after the other, through the code that runs live.
 
     `speed` paces by the recorded receive times (1.0 = as it was, None = as fast as possible). Data events before
     `start` and messages after `end` (ns since the epoch, receive time) are not delivered; what lies before `start`
     still builds the books. `check` compares books with quotes where the exchange numbers both alike. `reference`
-    decodes everything with the reference engine. Raises RecordingError, and whatever the handler raises (a strategy:
-    StrategyError).
+    decodes everything with the reference engine. `latency` measures decoding, books and callbacks, for
+    `Report.latency`. Raises RecordingError, and whatever the handler raises (a strategy: StrategyError).
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
-    chain = _Chain(handler, policy, is_live=False)
+    chain = _Chain(handler, policy, Latency() if latency else None)
     head = chain.head if start is None else ReplayWindow(chain.head, start)
     report = Report("replay", policy)
     instruments = Instruments()
@@ -256,7 +265,12 @@ def replay(
         for path in paths:
             with open_recording(path, format=format, exchange=exchange) as source:
                 run = Replay(
-                    source, head, instruments=instruments, reference=reference, wrap=checked if check else None
+                    source,
+                    head,
+                    instruments=instruments,
+                    reference=reference,
+                    wrap=checked if check else None,
+                    latency=chain.latency,
                 )
                 for _ in _slices(run, speed, end):
                     if progress is not None:

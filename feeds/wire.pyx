@@ -12,10 +12,12 @@ from feeds.levels cimport (
     SCAN_OK,
     SCAN_OVERFLOW,
     SCAN_TOO_MANY,
+    LevelVector,
     scan_integer,
     scan_levels,
     scan_number,
     scan_number_value,
+    scan_shaped_levels,
     skip_space,
     skip_value,
 )
@@ -45,6 +47,7 @@ _ROLES = {
     "ask_qty": (ASK_QTY, FIELD_QTY),
     "bids": (BIDS, FIELD_LEVELS),
     "asks": (ASKS, FIELD_LEVELS),
+    "bids_and_asks": (BIDS_AND_ASKS, FIELD_LEVELS),
 }
 _KINDS = {Trade: TRADE, Quote: QUOTE, BookDelta: BOOK_DELTA}
 # What a struct may declare a field as, and how one is checked that has no role: both engines must refuse the same.
@@ -65,12 +68,14 @@ cdef class Wire:
     `struct` is the message as a msgspec Struct with the exchange's field names: numbers as `str` (quoted) or `msgspec.Raw`
     (bare or quoted), level arrays as `msgspec.Raw`, ids and times as `int`. The keywords say which field fills which part of
     the event; a field that no keyword names must have its type and is otherwise unused. `only=("X", "MARKET")` drops
-    messages whose field has another text. Fields without a default are required.
+    messages whose field has another text. Fields without a default are required. Levels are [price, qty, ...] unless `levels`
+    says otherwise; `bids_and_asks` is an array of both sides, whose shape has to say where a level names its own.
 
         Wire(_Trade, Trade, trade_id="t", price="p", qty="q", buyer_is_maker="m", ts_event="T")
     """
 
-    def __init__(self, struct, event, *, bint is_snapshot=False, int depth=0, only=None, **roles):
+    def __init__(self, struct, event, *, bint is_snapshot=False, int depth=0, only=None,
+                 LevelShape levels=None, **roles):
         if event not in _KINDS:
             raise TypeError(f"expected Trade, Quote or BookDelta, found {event!r}")
         self.struct = struct
@@ -80,6 +85,11 @@ cdef class Wire:
         self.name = struct.__name__.lstrip("_")
         self._attributes = []
         self._decode = msgspec.json.Decoder(struct).decode
+        self.levels = levels
+        has_side = levels is not None and levels.has_side
+        if has_side != ("bids_and_asks" in roles) or (has_side and ("bids" in roles or "asks" in roles)):
+            raise TypeError(f"{self.name}: expected 'bids_and_asks' of levels that name their side, else 'bids' and 'asks', "
+                            f"found {sorted(roles)}")
         words = {}                                   # field -> (role, its type)
         for word, name in roles.items():
             if word not in _ROLES:
@@ -221,7 +231,7 @@ cdef class Wire:
                 return SCAN_BAD
             return self._scan_number(field, False, at, end, out)
         if field.type == FIELD_LEVELS:
-            return scan_levels(at, end, out.bids if field.role == BIDS else out.asks, &out.decimals)
+            return self._scan_levels(field, at, end, out)
         p = at[0]
         if field.type == FIELD_BOOL:
             if end - p >= 4 and memcmp(p, b"true", 4) == 0:
@@ -261,6 +271,12 @@ cdef class Wire:
         else:
             status = scan_number_value(at, end, decimals, mantissa, needed)
         return SCAN_NEGATIVE if status == SCAN_OK and mantissa[0] < 0 and not is_price else status
+
+    cdef inline int _scan_levels(self, Field* field, const char** at, const char* end, Values* out) noexcept nogil:
+        cdef LevelVector* side = out.asks if field.role == ASKS else out.bids
+        if self.levels is None:
+            return scan_levels(at, end, side, &out.decimals)
+        return scan_shaped_levels(at, end, &self.levels.shape, side, out.asks, &out.decimals)
 
     cdef int read(self, object data, Values* out) except -1:
         cdef int i
@@ -306,7 +322,7 @@ cdef class Wire:
             if view.len == 0 and not required:       # it was not sent
                 return SCAN_OK
             if field.type == FIELD_LEVELS:
-                status = scan_levels(&p, end, out.bids if field.role == BIDS else out.asks, &out.decimals)
+                status = self._scan_levels(field, &p, end, out)
             else:
                 status = self._scan_number(field, field.quoted, &p, end, out)
             if (status == SCAN_OK or status == SCAN_GROW) and skip_space(p, end) != end:
@@ -317,7 +333,7 @@ cdef class Wire:
 
     def _bad_value(self, int i, int status, bytes payload):
         expected = {
-            FIELD_PRICE: "a decimal number", FIELD_QTY: "a decimal number", FIELD_LEVELS: "[[price, qty], ...]",
+            FIELD_PRICE: "a decimal number", FIELD_QTY: "a decimal number", FIELD_LEVELS: str(self.levels or "[[price, qty], ...]"),
         }.get(self.fields[i].type, "an int64")
         found = {
             SCAN_BAD: "something else", SCAN_OVERFLOW: "one beyond int64", SCAN_NO_MEMORY: "too many (out of memory)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any
@@ -15,6 +16,7 @@ from feeds.errors import FeedsError, FetchError, SubscriptionRefused
 from feeds.events import EventHandler
 from feeds.exchange import ConnectionPlan, Endpoints, Exchange
 from feeds.instrument import Instruments
+from feeds.latency import Latency
 from feeds.live.backoff import Backoff, BackoffConfig
 from feeds.live.http import RestClient, RestConfig
 from feeds.live.receiver import Receiver
@@ -51,6 +53,7 @@ class LiveFeed:
     `async with LiveFeed(...) as feed: await feed.run()`. `run` ends when `stop` is called, when a subscription is
     refused (SubscriptionRefused) or when a handler raises (what it raised). Lost connections are not errors: they are
     told as `FeedStatus`, and made again with backoff. `writer` records everything that the pipeline is given.
+    `latency` measures the stages before `downstream`; on Linux the kernel is then asked when it received what was read.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class LiveFeed:
         ssl_context: ssl.SSLContext | None = None,
         writer: RecordingWriter | None = None,
         wrap: Callable[[EventHandler], EventHandler] | None = None,
+        latency: Latency | None = None,
     ) -> None:
         self.exchange = exchange
         self.config = config or FeedConfig()
@@ -75,6 +79,7 @@ class LiveFeed:
         self._ssl = ssl_context
         self._writer = writer
         self._wrap = wrap
+        self._latency = latency
         self._rest = RestClient(self.endpoints.rest, self.config.rest, ssl_context)
         self._stopping = asyncio.Event()
 
@@ -127,7 +132,7 @@ class LiveFeed:
                 instruments=[instrument.describe() for instrument in self.instruments],
             )
         handler = self._downstream if self._wrap is None else self._wrap(self._downstream)
-        pipeline = Pipeline(self.exchange, self.instruments, handler, source=source)
+        pipeline = Pipeline(self.exchange, self.instruments, handler, source=source, latency=self._latency)
         return Line(plan, url, pipeline, self._rest, self.config, ssl_context=self._ssl, writer=self._writer)
 
 
@@ -200,6 +205,7 @@ class Line:
                 websocket_handshake_timeout=self._config.connect_timeout,
                 max_frame_size=self._config.max_message_size,
                 read_buffer_init_size=self._config.read_buffer_size,
+                kernel_time=self.pipeline.latency is not None and sys.platform == "linux",
                 logger_name="feeds",
             )
         except (OSError, WSError, asyncio.TimeoutError) as error:
