@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from feeds.clock cimport wall_ns
-from feeds.events cimport BookUpdate, EventHandler, Quote, Trade
+from feeds.events cimport BookUpdate, EventHandler, Quote, Ticker, Trade
 
 __all__ = ["Histogram", "LatencyProbe"]
 
@@ -84,3 +84,7 @@ cdef class LatencyProbe(Stage):
     cpdef on_book(self, BookUpdate event):
         self.read_to_callback.add(wall_ns() - event.ts_recv)
         self.downstream.on_book(event)
+
+    cpdef on_ticker(self, Ticker event):
+        self.read_to_callback.add(wall_ns() - event.ts_recv)
+        self.downstream.on_ticker(event)
