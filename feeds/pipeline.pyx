@@ -38,7 +38,7 @@ cdef class Pipeline:
         self.exchange = exchange.id
         self.source = source
         self.problems = {}
-        self.books = BookBuilder(downstream, new_sequence=exchange.new_sequence)
+        self.books = BookBuilder(downstream, new_sequence=exchange.new_sequence, checksum=exchange.checksum)
         self._new_decoder = lambda: exchange.new_decoder(instruments, self.books, reference=reference)
         self.decoder = self._new_decoder()
         self.books.decoder = self.decoder
