@@ -57,6 +57,8 @@ class ConnectionPlan(msgspec.Struct, frozen=True):
     heartbeat: Heartbeat | None = None
     headers: dict[str, str] = {}  # of the upgrade request
     ticket: Fetch | None = None
+    awaits_greeting: bool = False  # subscribe when the exchange has sent something
+    subscribe_after: float = 0.0  # seconds, after that
 
 
 class Topic(msgspec.Struct, frozen=True):

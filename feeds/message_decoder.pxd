@@ -23,8 +23,8 @@ cdef class LevelShape:
         Place qty
         Place side               # of which side the level is, where both are in one array
         Place removal            # says that the level is removed, whatever its quantity
-        bytes bid_text           # JSON text of `side` that means a bid; others must be `ask_text`
-        bytes ask_text
+        tuple bid_texts          # JSON texts of `side` that mean a bid
+        tuple ask_texts
         bytes removal_text
         readonly bint signed             # a negative quantity is an ask
         readonly bint skip_zero_price    # a level at 0 is padding
@@ -56,4 +56,4 @@ cdef class MessageDecoder(Decoder):
                      Decimals* decimals) except -1
     cdef int _quote_side(self, object price, object qty, Decimals* decimals, int64_t* price_mantissa,
                          int64_t* qty_mantissa) except -1
-    cdef int _grow(self, Instrument instrument, Decimals* decimals) except -1
+    cdef int _grow(self, Instrument instrument, Decimals* decimals, int price_scale, int qty_scale) except -1

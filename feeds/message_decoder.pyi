@@ -100,8 +100,10 @@ class MessageDecoder(Decoder):
         id: int | str | None = None,
         ts_event: int = 0,
         is_backlog: bool = False,
+        price_scale: int = 0,
+        qty_scale: int = 0,
     ) -> None:
-        """Emit a `Trade`. `id` is an int or text."""
+        """Emit a `Trade`. `id` is an int or text; `price_scale` and `qty_scale` as in `book`."""
     def quote(
         self,
         instrument: Instrument,
@@ -112,6 +114,8 @@ class MessageDecoder(Decoder):
         *,
         sequence: int = 0,
         ts_event: int = 0,
+        price_scale: int = 0,
+        qty_scale: int = 0,
     ) -> None:
         """Emit a `Quote`. A side without price or with a quantity of 0 is missing; a quantity of None is not known."""
     def book(
@@ -122,6 +126,7 @@ class MessageDecoder(Decoder):
         *,
         shape: LevelShape | None = None,
         is_snapshot: bool = False,
+        starts_over: bool | None = None,
         depth: int = 0,
         window: int = 0,
         first_id: int = -1,
@@ -129,8 +134,10 @@ class MessageDecoder(Decoder):
         previous_id: int = -1,
         checksum: int | None = None,
         ts_event: int = 0,
+        price_scale: int = 0,
+        qty_scale: int = 0,
     ) -> None:
-        """Emit a `BookDelta`."""
+        """Emit a `BookDelta`. A snapshot `starts_over` unless it is a reply of REST; scale n: in units of 10**-n."""
     def ticker(
         self,
         instrument: Instrument,

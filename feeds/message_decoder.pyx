@@ -53,8 +53,8 @@ cdef class LevelShape:
     """How an exchange writes price levels in JSON.
 
     A level is an array or an object; `price` and `qty` say where its numbers stand, by index or by key, quoted or bare.
-    Where one array holds both sides, `side` says where to look and `bid` and `ask` which values mean what; `signed` means
-    that asks have negative quantities. `removal=(place, value)` marks removed levels, besides those with a quantity of 0;
+    Where one array holds both sides, `side` says where to look and `bid` and `ask` which value, or which of a tuple,
+    means what; `signed` means that asks have negative quantities. `removal=(place, value)` marks removed levels, besides those with a quantity of 0;
     with `qty=None` all are.
 
         LevelShape()                                                          ["30249.4","0.5",...]
@@ -71,7 +71,7 @@ cdef class LevelShape:
             self._place(&self.qty, qty)
         if side is not None:
             self._place(&self.side, side)
-            self.bid_text, self.ask_text = msgspec.json.encode(bid), msgspec.json.encode(ask)
+            self.bid_texts, self.ask_texts = _texts(bid), _texts(ask)
         if removal is not None:
             self._place(&self.removal, removal[0])
             self.removal_text = msgspec.json.encode(removal[1])
@@ -173,9 +173,9 @@ cdef class LevelShape:
             worst = max(worst, status)
             to_asks = is_ask
             if self.side.exists:
-                if _is_text(side_at, end, self.bid_text):
+                if _is_any(side_at, end, self.bid_texts):
                     to_asks = False
-                elif _is_text(side_at, end, self.ask_text):
+                elif _is_any(side_at, end, self.ask_texts):
                     to_asks = True
                 else:
                     return SCAN_BAD
@@ -215,6 +215,19 @@ cdef inline bint _is_text(const char* p, const char* end, bytes text) noexcept:
     if end - p <= size or memcmp(p, PyBytes_AS_STRING(text), size) != 0:
         return False
     return p[size] == c',' or p[size] == c']' or p[size] == c'}' or p[size] <= c' '
+
+
+cdef tuple _texts(object values):
+    """The JSON texts of a value, or of each of a tuple of values."""
+    return tuple([msgspec.json.encode(value) for value in (values if isinstance(values, tuple) else (values,))])
+
+
+cdef bint _is_any(const char* p, const char* end, tuple texts) noexcept:
+    cdef bytes text
+    for text in texts:
+        if _is_text(p, end, text):
+            return True
+    return False
 
 
 cdef int _scan_value(const char** at, const char* end, bint padded, int decimals, int64_t* mantissa, int* needed) noexcept:
@@ -390,17 +403,17 @@ cdef class MessageDecoder(Decoder):
     # --- events out -----------------------------------------------------------------------------------------------
 
     def trade(self, Instrument instrument not None, price, qty, *, Side side=UNKNOWN, id=None, int64_t ts_event=0,
-              bint is_backlog=False):
-        """Emit a `Trade`. `id` is an int or text."""
+              bint is_backlog=False, int price_scale=0, int qty_scale=0):
+        """Emit a `Trade`. `id` is an int or text; `price_scale` and `qty_scale` as in `book`."""
         cdef Trade trade
         cdef Decimals decimals
         cdef int64_t price_mantissa
         cdef int64_t qty_mantissa
         while True:
-            _start(&decimals, instrument)
+            _start(&decimals, instrument, price_scale, qty_scale)
             self._number(price, "price", decimals.price, &price_mantissa, &decimals.needed_price)
             self._number(qty, "qty", decimals.qty, &qty_mantissa, &decimals.needed_qty)
-            if not self._grow(instrument, &decimals):
+            if not self._grow(instrument, &decimals, price_scale, qty_scale):
                 break
         if qty_mantissa < 0:
             raise self.error("bad_value", f"expected a quantity of at least 0, found {qty!r}")
@@ -418,17 +431,17 @@ cdef class MessageDecoder(Decoder):
         self._events.append(trade)
 
     def quote(self, Instrument instrument not None, bid_price, bid_qty, ask_price, ask_qty, *, int64_t sequence=0,
-              int64_t ts_event=0):
+              int64_t ts_event=0, int price_scale=0, int qty_scale=0):
         """Emit a `Quote`. A side without price or with a quantity of 0 is missing; a quantity of None is not known."""
         cdef Quote quote
         cdef Decimals decimals
         cdef int64_t prices[2]
         cdef int64_t qtys[2]
         while True:
-            _start(&decimals, instrument)
+            _start(&decimals, instrument, price_scale, qty_scale)
             self._quote_side(bid_price, bid_qty, &decimals, &prices[0], &qtys[0])
             self._quote_side(ask_price, ask_qty, &decimals, &prices[1], &qtys[1])
-            if not self._grow(instrument, &decimals):
+            if not self._grow(instrument, &decimals, price_scale, qty_scale):
                 break
         quote = Quote.__new__(Quote)
         quote.begin(instrument, ts_event, self.ts_recv)
@@ -456,29 +469,31 @@ cdef class MessageDecoder(Decoder):
         return 0
 
     def book(self, Instrument instrument not None, bids, asks, *, LevelShape shape=None, bint is_snapshot=False,
-             int depth=0, int window=0, int64_t first_id=-1, int64_t last_id=-1, int64_t previous_id=-1, checksum=None,
-             int64_t ts_event=0):
+             starts_over=None, int depth=0, int window=0, int64_t first_id=-1, int64_t last_id=-1, int64_t previous_id=-1,
+             checksum=None, int64_t ts_event=0, int price_scale=0, int qty_scale=0):
         """Emit a `BookDelta`.
 
         `bids` and `asks` are JSON arrays (msgspec.Raw or bytes, written as `shape` says), lists of (price, qty), None, or a
         tuple of (array, shape) where a message has several. A shape with a `side`, or a signed one, finds both sides in
         `bids`. `depth` marks a top-N stream; `window` is how many
-        levels of a side the exchange keeps us told of; `checksum` is of the book with this message in it, signed or not.
+        levels of a side the exchange keeps us told of; `checksum` is of the book with this message in it, signed or not. A
+        snapshot `starts_over` unless it is a reply of REST: say False where it was asked for on the connection and has to be
+        joined with the deltas that came meanwhile. `price_scale` n means that prices are written in units of 10**-n.
         """
         cdef BookDelta delta = BookDelta.__new__(BookDelta)
         cdef Decimals decimals
         if shape is None:
             shape = self.levels
         while True:
-            _start(&decimals, instrument)
+            _start(&decimals, instrument, price_scale, qty_scale)
             delta.bid_levels.size = delta.ask_levels.size = 0
             self._levels(bids, shape, False, &delta.bid_levels, &delta.ask_levels, &decimals)
             self._levels(asks, shape, True, &delta.bid_levels, &delta.ask_levels, &decimals)
-            if not self._grow(instrument, &decimals):
+            if not self._grow(instrument, &decimals, price_scale, qty_scale):
                 break
         delta.begin(instrument, ts_event, self.ts_recv)
         delta.is_snapshot = is_snapshot
-        delta.starts_over = is_snapshot and not self._in_reply
+        delta.starts_over = is_snapshot and (not self._in_reply if starts_over is None else starts_over)
         delta.depth = depth
         delta.window = window
         delta.first_id = first_id
@@ -597,17 +612,19 @@ cdef class MessageDecoder(Decoder):
             PyBuffer_Release(&view)
         return 0
 
-    cdef int _grow(self, Instrument instrument, Decimals* decimals) except -1:
+    cdef int _grow(self, Instrument instrument, Decimals* decimals, int price_scale, int qty_scale) except -1:
         """Give the instrument the decimals that a message needs. True: read it again."""
-        if decimals.needed_price <= decimals.price and decimals.needed_qty <= decimals.qty:
+        cdef int price = decimals.needed_price + price_scale
+        cdef int qty = decimals.needed_qty + qty_scale
+        if price <= instrument.price_decimals and qty <= instrument.qty_decimals:
             return False
-        if decimals.needed_price > MAX_DECIMALS or decimals.needed_qty > MAX_DECIMALS:
-            raise self.error("bad_value", f"expected at most {MAX_DECIMALS} decimals, found "
-                                          f"{max(decimals.needed_price, decimals.needed_qty)}")
-        instrument.grow(decimals.needed_price, decimals.needed_qty)
+        if price > MAX_DECIMALS or qty > MAX_DECIMALS:
+            raise self.error("bad_value", f"expected at most {MAX_DECIMALS} decimals, found {max(price, qty)}")
+        instrument.grow(price, qty)
         return True
 
 
-cdef inline void _start(Decimals* decimals, Instrument instrument) noexcept:
-    decimals.price = decimals.needed_price = instrument.price_decimals
-    decimals.qty = decimals.needed_qty = instrument.qty_decimals
+cdef inline void _start(Decimals* decimals, Instrument instrument, int price_scale, int qty_scale) noexcept:
+    """Read numbers in units of 10**-scale so that their mantissas are at the instrument's decimals."""
+    decimals.price = decimals.needed_price = max(instrument.price_decimals - price_scale, 0)
+    decimals.qty = decimals.needed_qty = max(instrument.qty_decimals - qty_scale, 0)

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from feeds.book import BookState
 from feeds.decoder import Fetch, Reconnect, Refused, Resubscribe, Send
 from feeds.errors import DecodeError, FeedsError, FetchError, SubscriptionRefused
 from feeds.events import EventHandler
@@ -26,6 +27,8 @@ from picows import WSError, WSMsgType, WSTransport, ws_connect
 
 __all__ = ["FeedConfig", "LiveFeed"]
 
+GREETING_POLL = 0.01  # seconds
+
 
 class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits and waits of a live feed; seconds and bytes."""
@@ -35,6 +38,7 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     read_buffer_size: int = 256 * 1024  # of one read, and so of one burst
     tick_interval: float = 1.0  # timers fire at least this often when nothing arrives
     max_message_size: int = 16 * 1024 * 1024
+    snapshot_timeout: float = 10.0  # without the snapshot that a new subscription should bring, before we ask again
     max_instrument_pages: int = 1000  # of one list of instruments
     snapshot_interval: float = 0.25  # between snapshots of one book that were each too old; doubles up to 16 times that
     backoff: BackoffConfig = BackoffConfig()
@@ -214,6 +218,7 @@ class Line:
     async def _serve_once(self) -> float:
         """Connect and serve until the connection ends; return the seconds to wait before the next one."""
         assert self._failed is not None
+        frames_before = self.receiver.frames
         try:
             transport, _ = await ws_connect(
                 lambda: self.receiver,
@@ -230,8 +235,7 @@ class Line:
             return self._backoff.next()
         self._transport = transport
         self.connects += 1
-        frames_before = self.receiver.frames
-        self._help(self._subscribe())
+        self._help(self._subscribe(frames_before))
         self._help(self._watch_silence())
         if self.plan.heartbeat is not None:
             self._help(self._beat(self.plan.heartbeat))
@@ -258,7 +262,13 @@ class Line:
             return self.url
         return self.exchange.ticket_url(self.plan, await self._rest.get(self.plan.ticket.url, self.plan.ticket.body))
 
-    async def _subscribe(self) -> None:
+    async def _subscribe(self, frames_before: int) -> None:
+        if self.plan.awaits_greeting:
+            # Looked for, rather than told by the receiver, which then has nothing more to do per frame. Where none
+            # comes, silence ends the connection.
+            while self.receiver.frames == frames_before:  # noqa: ASYNC110
+                await asyncio.sleep(GREETING_POLL)
+        await asyncio.sleep(self.plan.subscribe_after)
         await self._send_all(self.plan.subscribe)
 
     async def _send_all(self, messages: Sequence[bytes]) -> None:
@@ -304,6 +314,12 @@ class Line:
     async def _resubscribe(self, request: Resubscribe) -> None:
         await self._pace_snapshots(request.tag)
         await self._send_all(request.messages)
+        await asyncio.sleep(self._config.snapshot_timeout)
+        instrument = self.pipeline.decoder.instruments.known(self.pipeline.exchange, request.tag)
+        book = None if instrument is None else self.pipeline.books.book(instrument)
+        if book is not None and book.state not in (BookState.LIVE, BookState.CROSSED):
+            reason = f"no snapshot came within {self._config.snapshot_timeout:g} s of subscribing anew"
+            self._guard(lambda: self.receiver.fetch_failed(request.tag, reason))
 
     async def _pace_snapshots(self, tag: str) -> None:
         """Wait before a snapshot that follows another of the same book: that one was too old, or the book has gaps."""

@@ -179,6 +179,29 @@ def test_any_bytes_are_levels_or_a_decode_error(text):
             pass
 
 
+@pytest.mark.parametrize("decimals", [0, 2, 4, 6])
+def test_scaled_integers_are_numbers(decimals):
+    instruments = Instruments()
+    instruments.add("x", "X", price_decimals=decimals, qty_decimals=decimals)
+
+    def scaled(decoder, _):
+        x = decoder.find("X")
+        decoder.book(x, b"[[30070,55567]]", None, price_scale=4, qty_scale=2)
+        decoder.trade(x, 30071, "5", price_scale=4)
+        decoder.quote(x, 30070, 1, b"30090", 2, price_scale=4, qty_scale=2)
+
+    log, _ = tell(scaled, instruments=instruments)
+    assert log.deltas[0].bids == [(Decimal("3.007"), Decimal("555.67"))]
+    assert (log.trades[0].price_decimal, log.trades[0].qty_decimal) == (Decimal("3.0071"), 5)
+    assert log.quotes[0].ask_decimal == (Decimal("3.009"), Decimal("0.02"))
+
+
+def test_a_side_may_have_several_names():
+    shape = LevelShape("p", "q", side="s", bid="bid", ask=("offer", "ask"))
+    text = b'[{"s":"bid","p":1,"q":1},{"s":"offer","p":2,"q":2},{"s":"ask","p":3,"q":3}]'
+    assert levels_of(shape, text) == [["1 1"], ["2 2", "3 3"]]
+
+
 # --- messages -------------------------------------------------------------------------------------
 
 
@@ -309,15 +332,17 @@ def test_a_jump_of_a_connection_wide_counter_costs_every_book():
 
 
 def test_snapshots_of_replies_are_joined_and_those_of_the_stream_start_over():
-    def book(decoder, _):
-        decoder.book(decoder.find("X"), [("1", "1")], None, is_snapshot=True)
+    def book(decoder, payload):
+        starts_over = None if not payload else bool(int(payload))
+        decoder.book(decoder.find("X"), [("1", "1")], None, is_snapshot=True, starts_over=starts_over)
 
     log = EventLog()
     decoder = Told(Instruments(infer=True), log, exchange="x")
     Told.does = staticmethod(book)
     decoder.decode(b"", 1)
     decoder.decode_reply("X", b"", 1)
-    assert [delta.starts_over for delta in log.of(BookDelta)] == [True, False]
+    decoder.decode(b"0", 1)  # an answer on the connection
+    assert [delta.starts_over for delta in log.of(BookDelta)] == [True, False, False]
 
 
 # --- compressed messages --------------------------------------------------------------------------
