@@ -133,7 +133,10 @@ def test_the_books_of_binance_are_joined_with_their_replies(captures):
         replay.run()
     (pipeline,) = replay.pipelines
     books = {book.instrument.raw_symbol: book for book in pipeline.books.books}
-    tops = {name: [f"{side[0].normalize():f}" for side in (book.exact(0)[0], book.exact(1)[0])] for name, book in books.items()}
+    tops = {
+        name: [f"{side[0].normalize():f}" for side in (book.exact(0)[0], book.exact(1)[0])]
+        for name, book in books.items()
+    }
     assert tops["NKNUSDT"] == ["0.3527", "0.3531"]
     assert tops["RUNEEUR"] == ["6.251", "6.269"]
     assert {name: book.last_id for name, book in books.items() if name in ("NKNUSDT", "LRCBTC", "RUNEEUR")} == {
