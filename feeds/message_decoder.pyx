@@ -476,7 +476,7 @@ cdef class MessageDecoder(Decoder):
         `bids` and `asks` are JSON arrays (msgspec.Raw or bytes, written as `shape` says), lists of (price, qty), None, or a
         tuple of (array, shape) where a message has several. A shape with a `side`, or a signed one, finds both sides in
         `bids`. `depth` marks a top-N stream; `window` is how many
-        levels of a side the exchange keeps us told of; `checksum` is of the book with this message in it, signed or not. A
+        levels of a side the exchange keeps us told of; without `first_id` it is `previous_id`; `checksum` is of the book with this message in it, signed or not. A
         snapshot `starts_over` unless it is a reply of REST: say False where it was asked for on the connection and has to be
         joined with the deltas that came meanwhile. `price_scale` n means that prices are written in units of 10**-n.
         """
@@ -496,7 +496,7 @@ cdef class MessageDecoder(Decoder):
         delta.starts_over = is_snapshot and (not self._in_reply if starts_over is None else starts_over)
         delta.depth = depth
         delta.window = window
-        delta.first_id = first_id
+        delta.first_id = previous_id if first_id < 0 else first_id      # from there on it tells what has changed
         delta.last_id = last_id
         delta.previous_id = previous_id
         if checksum is not None:

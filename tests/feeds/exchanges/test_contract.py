@@ -241,6 +241,9 @@ def test_the_example_of_the_readme_works():
     assert pipeline.problems == {}
     assert [str(trade.price_decimal) for trade in log.trades] == ["61737.5"]
     assert [update.book.state for update in log.updates] == [BookState.LIVE]
+    gap = b'{"type":"book","market":"BTC_USD","data":{"full":false,"bids":[],"asks":[],"last":12,"before":11,"time":1}}'
+    pipeline.on_message(gap, 1, True)  # the first after the snapshot: its id is compared too
+    assert pipeline.books.gaps == 1
 
 
 # --- captures -------------------------------------------------------------------------------------
