@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from feeds.book import OrderBook
+from feeds.checksum import Checksum
 from feeds.decoder import Decoder
 from feeds.events import EventHandler, Stage
 from feeds.instrument import Instrument
@@ -27,10 +28,16 @@ class BookBuilder(Stage):
         downstream: EventHandler,
         *,
         new_sequence: Callable[[], Sequence] = ...,
+        checksum: Checksum | None = None,
         max_pending_levels: int = ...,
         max_levels: int = ...,
         max_window: int = ...,
     ) -> None: ...
+    @property
+    def new_sequence(self) -> Callable[[], Sequence]: ...
+    @property
+    def checksum(self) -> Checksum | None:
+        """What the checksums of messages are compared by, None where they are not."""
     @property
     def max_pending_levels(self) -> int: ...
     @property
@@ -45,6 +52,12 @@ class BookBuilder(Stage):
         """Deltas that a book already contained."""
     @property
     def gaps(self) -> int: ...
+    @property
+    def verified(self) -> int:
+        """Messages whose checksum was that of the book."""
+    @property
+    def mismatched(self) -> int:
+        """Messages whose checksum was not that of the book: it was given up, and a snapshot asked for."""
     @property
     def unfit(self) -> int:
         """Times a book was given up because a level did not fit int64 at new decimals."""

@@ -40,7 +40,7 @@ __all__ = ["main"]
 out = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, emoji=False, markup=False, soft_wrap=True)
 
-Format = Literal["auto", "native", "collector"]
+Format = Literal["auto", "native", "collector", "cryptofeed", "tardis"]
 
 
 def main() -> None:
@@ -199,13 +199,13 @@ def commands() -> None:
 @commands.command("exchanges")
 def list_exchanges() -> None:
     """Say which exchanges are supported, and which channels of each."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("exchange", *CHANNELS):
-        table.add_column(heading)
-    for name in exchange_ids():
+    names = exchange_ids()
+    width = max(map(len, names))
+    out.out("  ".join(("exchange".ljust(width), *CHANNELS)))  # whole, however wide the terminal is
+    for name in names:
         offered = find_exchange(name).channels
-        table.add_row(name, *("yes" if channel in offered else "-" for channel in CHANNELS))
-    out.print(table)
+        cells = (("yes" if channel in offered else "-").ljust(len(channel)) for channel in CHANNELS)
+        out.out("  ".join((name.ljust(width), *cells)).rstrip())
 
 
 @commands.command()
@@ -489,6 +489,10 @@ def report_table(report: Report) -> Table:
         ("book messages", f"{report.applied:,}", f"applied to books, of {report.deltas:,}"),
         ("gaps", f"{report.gaps:,}", "found, each repaired by a new snapshot" if report.gaps else "none found"),
     ]
+    if report.verified or report.mismatched:
+        rows.append(
+            ("checksums", f"{report.verified:,}", f"equal to the book's, of {report.verified + report.mismatched:,}")
+        )
     rows.append(("digest", report.digest, "of all callbacks and their numbers"))
     for row in rows:
         table.add_row(*row)

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 
 from feeds.book cimport LIVE
-from feeds.events cimport BookStatus, EventHandler, Trade, is_unshared
+from feeds.events cimport BookStatus, EventHandler, Number, Trade, is_unshared
 
 __all__ = ["POLICIES", "Conflator", "conflated"]
 
@@ -20,11 +20,11 @@ def conflated(EventHandler handler not None, str policy="batch"):
 
 
 cdef class Conflator(Stage):
-    """Holds books and quotes back until the batch (all messages of one socket read) ends.
+    """Holds books, quotes and tickers back until the batch (all messages of one socket read) ends.
 
-    Then each instrument that changed gets at most one `on_quote` and one `on_book`, carrying the newest state and saying in
-    `merged` and `ts_event_first` what it stands for. Instruments follow in the order in which they first changed. Trades,
-    deltas and status events pass at once and in order: so a trade may be seen before the book that it made. A book that
+    Then each instrument that changed gets at most one `on_book`, one `on_quote` and one `on_ticker`, carrying the newest
+    state and saying in `merged` and `ts_event_first` what it stands for; of a ticker, the newest of each field. Instruments
+    follow in the order in which they first changed. Trades, deltas, status events and all others pass at once and in order: so a trade may be seen before the book that it made. A book that
     is not LIVE when the batch ends is not delivered.
     """
 
@@ -46,7 +46,7 @@ cdef class Conflator(Stage):
             due.quote.merged = 0
         quote = due.quote
         if not due.has_quote:
-            if not due.has_update:
+            if not (due.has_update or due.has_ticker):
                 self._order.append(due)
             due.has_quote = True
             quote.merged = 0
@@ -65,6 +65,29 @@ cdef class Conflator(Stage):
         quote.sequence = event.sequence
         quote.merged += event.merged
 
+    cpdef on_ticker(self, Ticker event):
+        cdef _Due due = self._due_of(event.instrument)
+        cdef Ticker ticker
+        self.tickers_in += 1
+        if not due.has_ticker:
+            if not (due.has_quote or due.has_update):
+                self._order.append(due)
+            due.has_ticker = True
+            due.ticker = Ticker.__new__(Ticker)      # one a batch: whoever got the last one may have kept it
+            due.ticker.ts_event_first = event.ts_event_first
+        ticker = due.ticker
+        if ticker.ts_event_first == 0:
+            ticker.ts_event_first = event.ts_event_first
+        ticker.begin(event.instrument, event.ts_event, event.ts_recv)
+        _newer(&ticker._last_price, &event._last_price)
+        _newer(&ticker._mark_price, &event._mark_price)
+        _newer(&ticker._index_price, &event._index_price)
+        _newer(&ticker._open_interest, &event._open_interest)
+        _newer(&ticker._funding_rate, &event._funding_rate)
+        if event.next_funding_time:
+            ticker.next_funding_time = event.next_funding_time
+        ticker.merged += event.merged
+
     cpdef on_book(self, BookUpdate event):
         cdef _Due due = self._due_of(event.instrument)
         cdef BookUpdate update
@@ -73,7 +96,7 @@ cdef class Conflator(Stage):
             due.update = BookUpdate.__new__(BookUpdate)
         update = due.update
         if not due.has_update:
-            if not due.has_quote:
+            if not (due.has_quote or due.has_ticker):
                 self._order.append(due)
             due.has_update = True
             update.merged = 0
@@ -95,7 +118,7 @@ cdef class Conflator(Stage):
                     self._deliver(due)
             finally:                                 # a handler that raises ends the batch for everybody
                 for due in order:
-                    due.has_quote = due.has_update = False
+                    due.has_quote = due.has_update = due.has_ticker = False
                 order.clear()
         self.downstream.on_batch_end(ts_recv)
 
@@ -111,6 +134,10 @@ cdef class Conflator(Stage):
             due.has_quote = False
             self.quotes_out += 1
             self.downstream.on_quote(due.quote)
+        if due.has_ticker:
+            due.has_ticker = False
+            self.tickers_out += 1
+            self.downstream.on_ticker(due.ticker)
         return 0
 
     cdef _Due _due_of(self, Instrument instrument):
@@ -127,3 +154,8 @@ cdef class Conflator(Stage):
         due.update = BookUpdate.__new__(BookUpdate)
         self._due[index] = due
         return due
+
+
+cdef inline void _newer(Number* field, const Number* newer) noexcept:
+    if newer.is_known:
+        field[0] = newer[0]

@@ -16,7 +16,7 @@ import msgspec
 
 from feeds.errors import DecodeError
 
-__all__ = ["Decoder", "Fetch", "Reconnect", "Refused", "Request", "Send"]
+__all__ = ["Decoder", "Fetch", "Reconnect", "Refused", "Request", "Resubscribe", "Send"]
 
 
 class Send(msgspec.Struct, frozen=True, tag=True):
@@ -26,9 +26,20 @@ class Send(msgspec.Struct, frozen=True, tag=True):
 
 
 class Fetch(msgspec.Struct, frozen=True, tag=True):
-    """Get `url`, relative to the exchange's REST address, and give the reply to `decode_reply` under `tag`."""
+    """Get `url`, relative to the exchange's REST address, and give the reply to `decode_reply` under `tag`.
+
+    A `url` with a scheme goes where it says. With a `body` it is a POST of that JSON.
+    """
 
     url: str
+    tag: str
+    body: bytes = b""
+
+
+class Resubscribe(msgspec.Struct, frozen=True, tag=True):
+    """Send `messages`, in order, so that a new snapshot comes; repeated for the same `tag` after a growing wait, as a `Fetch`."""
+
+    messages: tuple[bytes, ...]
     tag: str
 
 
@@ -44,7 +55,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Request = Send | Fetch | Reconnect | Refused
+Request = Send | Fetch | Resubscribe | Reconnect | Refused
 
 cdef enum:
     MAX_DECIMALS = 18
@@ -87,7 +98,7 @@ cdef class Decoder:
         free(self._slots)
 
     def take_requests(self):
-        """Return what the decoder has asked for since the last call (`Send`, `Fetch`, `Reconnect`, `Refused`), in order."""
+        """Return what the decoder has asked for since the last call (`Request`s), in order."""
         if not self._requests:
             return ()
         requests, self._requests = self._requests, []

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from feeds.clock cimport wall_ns
-from feeds.events cimport BookUpdate, EventHandler, Quote, Trade
+from feeds.events cimport BookUpdate, EventHandler, Quote, Ticker, Trade
 
 __all__ = ["Histogram", "Latency", "LatencyProbe"]
 
@@ -216,4 +216,13 @@ cdef class LatencyProbe(Stage):
             return
         entered = self.latency.entered()
         self.downstream.on_book(event)
+        self.latency.left(entered)
+
+    cpdef on_ticker(self, Ticker event):
+        cdef uint64_t entered
+        if not self.latency.measuring:
+            self.downstream.on_ticker(event)
+            return
+        entered = self.latency.entered()
+        self.downstream.on_ticker(event)
         self.latency.left(entered)

@@ -41,7 +41,7 @@ cdef class Pipeline:
         self.source = source
         self.problems = {}
         self.latency = latency
-        self.books = BookBuilder(downstream, new_sequence=exchange.new_sequence)
+        self.books = BookBuilder(downstream, new_sequence=exchange.new_sequence, checksum=exchange.checksum)
         self.books.latency = latency
         self._new_decoder = lambda: exchange.new_decoder(instruments, self.books, reference=reference)
         self.decoder = self._new_decoder()

@@ -2,7 +2,9 @@
 """Replay: a recording through the same pipeline as live."""
 from libc.stdint cimport INT64_MAX, int64_t
 
-from feeds.events cimport BookDelta, BookUpdate, Quote, Trade
+from feeds.events cimport (
+    BookDelta, BookUpdate, Candle, Funding, Liquidation, OpenInterest, Quote, Ticker, Trade,
+)
 from feeds.pipeline cimport Pipeline
 from feeds.recording.message cimport (
     KIND_BINARY,
@@ -137,8 +139,9 @@ cdef class Replay:
             raise RecordingError(f"{self.source.path}: expected source {number} to describe instruments, found "
                                  f"{type(error).__name__}: {error}") from error
         handler = self.handler if self._wrap is None else self._wrap(self.handler)
-        self._pipelines[number] = Pipeline(exchange(declared["exchange"]), self.instruments, handler, source=number,
-                                           reference=self.reference, latency=self.latency)
+        spoken = exchange(declared["exchange"]).spoken(str(declared.get("url", "")), self.source.ts_recv)
+        self._pipelines[number] = Pipeline(spoken, self.instruments, handler, source=number, reference=self.reference,
+                                           latency=self.latency)
 
     cdef Pipeline _pipeline(self, int number):
         pipeline = self._pipelines.get(number)
@@ -148,7 +151,7 @@ cdef class Replay:
 
 
 cdef class ReplayWindow(Stage):
-    """Lets trades, quotes, deltas and book updates pass that were received at `start` (ns since the epoch) or later.
+    """Lets market data pass that was received at `start` (ns since the epoch) or later.
 
     Status events always pass, so that a strategy that begins in the middle of a session knows the books and their states.
     """
@@ -172,3 +175,23 @@ cdef class ReplayWindow(Stage):
     cpdef on_book(self, BookUpdate event):
         if event.ts_recv >= self.start:
             self.downstream.on_book(event)
+
+    cpdef on_ticker(self, Ticker event):
+        if event.ts_recv >= self.start:
+            self.downstream.on_ticker(event)
+
+    cpdef on_funding(self, Funding event):
+        if event.ts_recv >= self.start:
+            self.downstream.on_funding(event)
+
+    cpdef on_open_interest(self, OpenInterest event):
+        if event.ts_recv >= self.start:
+            self.downstream.on_open_interest(event)
+
+    cpdef on_liquidation(self, Liquidation event):
+        if event.ts_recv >= self.start:
+            self.downstream.on_liquidation(event)
+
+    cpdef on_candle(self, Candle event):
+        if event.ts_recv >= self.start:
+            self.downstream.on_candle(event)

@@ -51,10 +51,14 @@ class Report:
     books: int = 0
     deltas: int = 0
     statuses: int = 0
+    others: int = 0  # tickers, funding, open interest, liquidations, candles
     quotes_merged: int = 0  # quotes that a newer one of the same batch stood in for
     books_merged: int = 0  # book messages that a later update of the same batch stood for
+    tickers_merged: int = 0
     applied: int = 0  # deltas and snapshots that became part of a book
     gaps: int = 0
+    verified: int = 0  # messages whose checksum was that of the book
+    mismatched: int = 0  # messages whose checksum was not
     connects: int = 0
     digest: str = ""
     recorded_digest: str | None = None  # of the live run, where the recording has one for this policy
@@ -68,7 +72,7 @@ class Report:
     @property
     def callbacks(self) -> int:
         """How often the handler was called with an event."""
-        return self.trades + self.quotes + self.books + self.deltas + self.statuses
+        return self.trades + self.quotes + self.books + self.deltas + self.statuses + self.others
 
     @property
     def is_same(self) -> bool | None:
@@ -101,8 +105,10 @@ class _Chain:
         digest, conflator = self.digest, self.conflator
         report.trades, report.quotes, report.books = digest.trades, digest.quotes, digest.books
         report.deltas, report.statuses, report.digest = digest.deltas, digest.statuses, digest.hexdigest
+        report.others = digest.others
         if conflator is not None:
             report.quotes_merged = conflator.quotes_in - conflator.quotes_out
+            report.tickers_merged = conflator.tickers_in - conflator.tickers_out
             report.books_merged = conflator.books_in - conflator.books_out
         report.latency = self.latency
         for pipeline in pipelines:
@@ -111,6 +117,8 @@ class _Chain:
             report.batches += pipeline.batches
             report.applied += pipeline.books.applied
             report.gaps += pipeline.books.gaps
+            report.verified += pipeline.books.verified
+            report.mismatched += pipeline.books.mismatched
             report.order_books += pipeline.books.books
             for kind, problem in pipeline.problems.items():
                 known = report.problems.setdefault(kind, Problem(kind, problem.first))
@@ -233,7 +241,7 @@ def replay(
     end: int | None = None,
     check: bool = False,
     reference: bool = False,
-    format: Literal["auto", "native", "collector"] = "auto",
+    format: Literal["auto", "native", "collector", "cryptofeed", "tardis"] = "auto",
     exchange: str | None = None,
     progress: Callable[[RawSource], None] | None = None,
     latency: bool = False,

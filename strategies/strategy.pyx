@@ -2,7 +2,9 @@
 """`Strategy`, the class that users subclass, and the host that runs one."""
 from libc.stdint cimport INT64_MAX, int64_t
 
-from feeds.events cimport BookDelta, BookStatus, BookUpdate, FeedStatus, Quote, Trade
+from feeds.events cimport (
+    BookDelta, BookStatus, BookUpdate, Candle, FeedStatus, Funding, Liquidation, OpenInterest, Quote, Ticker, Trade,
+)
 
 import heapq
 import operator
@@ -158,6 +160,41 @@ cdef class StrategyHost(EventHandler):
             self.strategy.on_feed_status(event)
         except Exception as error:
             raise self._blame("on_feed_status", event, error) from error
+
+    cpdef on_ticker(self, Ticker event):
+        self.strategy.now = event.ts_recv
+        try:
+            self.strategy.on_ticker(event)
+        except Exception as error:
+            raise self._blame("on_ticker", event, error) from error
+
+    cpdef on_funding(self, Funding event):
+        self.strategy.now = event.ts_recv
+        try:
+            self.strategy.on_funding(event)
+        except Exception as error:
+            raise self._blame("on_funding", event, error) from error
+
+    cpdef on_open_interest(self, OpenInterest event):
+        self.strategy.now = event.ts_recv
+        try:
+            self.strategy.on_open_interest(event)
+        except Exception as error:
+            raise self._blame("on_open_interest", event, error) from error
+
+    cpdef on_liquidation(self, Liquidation event):
+        self.strategy.now = event.ts_recv
+        try:
+            self.strategy.on_liquidation(event)
+        except Exception as error:
+            raise self._blame("on_liquidation", event, error) from error
+
+    cpdef on_candle(self, Candle event):
+        self.strategy.now = event.ts_recv
+        try:
+            self.strategy.on_candle(event)
+        except Exception as error:
+            raise self._blame("on_candle", event, error) from error
 
     cpdef on_batch_end(self, int64_t ts_recv):
         if ts_recv > self.strategy.now:

@@ -17,7 +17,9 @@ from click.testing import CliRunner, Result
 
 from feeds import cli, demo, session
 from feeds.events import EventHandler
+from feeds.exchange import exchange_ids
 from feeds.recording import RecordingReader, RecordingWriter
+from feeds.subscription import CHANNELS
 
 CAPTURES = Path(__file__).parents[2] / os.environ.get("FEEDS_CAPTURES", "../shared/captures")
 DEPTH = '{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":%d,"s":"BTCUSDT","U":%d,"u":%d,"b":%s,"a":%s}}'
@@ -365,8 +367,8 @@ def test_simulate_serves_several_exchanges_and_plays_a_recording(recorded: Path,
 
 def test_exchanges_lists_channels() -> None:
     lines = run("exchanges").output.splitlines()
-    assert lines[0].split() == ["exchange", "book", "book_top", "quote", "trade", "agg_trade"]
-    assert [line.split()[0] for line in lines[1:]] == ["binance", "binance-delivery", "binance-futures"]
+    assert lines[0].split() == ["exchange", *CHANNELS]
+    assert [line.split()[0] for line in lines[1:]] == exchange_ids()
 
 
 def test_speed_paces_by_the_receive_times(collected: Path, monkeypatch: pytest.MonkeyPatch) -> None:
