@@ -4,7 +4,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
 
-from feeds.scan cimport feeds_plain_text, feeds_quoted_decimal
+from feeds.scan cimport feeds_levels, feeds_plain_text
 
 from decimal import Decimal
 
@@ -200,7 +200,7 @@ cdef inline int scan_integer(const char** at, const char* end, int64_t* value) n
 cdef int scan_levels(const char** at, const char* end, LevelVector* out, Decimals* decimals) noexcept nogil:
     cdef:
         const char* p = at[0]
-        const char* fast
+        int64_t* numbers
         int64_t price = 0
         int64_t qty = 0
         int status
@@ -212,19 +212,16 @@ cdef int scan_levels(const char** at, const char* end, LevelVector* out, Decimal
     if p < end and p[0] == c']':
         at[0] = p + 1
         return SCAN_OK
+    if out.capacity == 0:
+        status = _grow(out, 1)
+        if status != SCAN_OK:
+            return status
     while True:
+        numbers = <int64_t*> (out.items + out.size)
+        p = feeds_levels(p, end, decimals.price, decimals.qty, &numbers, <int64_t*> (out.items + out.capacity))
+        out.size = <PriceLevel*> numbers - out.items
         if p == end or p[0] != c'[':
             return SCAN_BAD
-        # ["61737.63","0.154"], and no more: a number read fast has left more behind it than is looked at here.
-        fast = feeds_quoted_decimal(p + 1, end, decimals.price, &price)
-        if fast != NULL and fast[0] == c',':
-            fast = feeds_quoted_decimal(fast + 1, end, decimals.qty, &qty)
-            if fast != NULL and fast[0] == c']' and fast[1] == c',':
-                status = levels_push(out, price, qty)
-                if status != SCAN_OK:
-                    return status
-                p = fast + 2
-                continue
         p = skip_space(p + 1, end)
         status = scan_number_value(&p, end, decimals.price, &price, &decimals.needed_price)
         if status == SCAN_GROW:

@@ -236,11 +236,11 @@ def test_a_level_is_read_alike_wherever_it_stands(price, qty, price_decimals, qt
     decimals = (price_decimals, qty_decimals)
     level = f'["{price}","{qty}"]'
     last = read_levels(f"[{level}]", decimals)
-    first = read_levels(f'[{level},["1","1"],["2","2"]]', decimals)
+    first = read_levels(f'[{level},["1","1"],["2","2"],["3","3"],["4","4"],["5","5"]]', decimals)
     if last is None:
         assert first is None
     else:
-        rest = [(n * 10**price_decimals, n * 10**qty_decimals) for n in (1, 2)]
+        rest = [(n * 10**price_decimals, n * 10**qty_decimals) for n in range(1, 6)]
         assert first == (last[0] + rest, *last[1:])
 
 
