@@ -212,4 +212,21 @@ static inline const char* feeds_plain_text(const char* p, const char* end)
     return NULL;
 }
 
+static inline const char* feeds_bool(const char* p, const char* end, int64_t* value)
+{
+    if (end - p < 5)
+        return NULL;
+    *value = memcmp(p, "true", 4) == 0;
+    if (*value)
+        return p + 4;
+    return memcmp(p, "false", 5) == 0 ? p + 5 : NULL;
+}
+
+/* Plain text or an integer. */
+static inline const char* feeds_any(const char* p, const char* end)
+{
+    int64_t value;
+    return p != end && *p == '"' ? feeds_plain_text(p, end) : feeds_integer(p, end, &value);
+}
+
 #endif

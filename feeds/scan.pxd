@@ -9,3 +9,5 @@ cdef extern from "scan.h" nogil:
     const char* feeds_quoted_decimal(const char* p, const char* end, int decimals, int64_t* mantissa)
     const char* feeds_integer(const char* p, const char* end, int64_t* value)
     const char* feeds_plain_text(const char* p, const char* end)
+    const char* feeds_bool(const char* p, const char* end, int64_t* value)
+    const char* feeds_any(const char* p, const char* end)
