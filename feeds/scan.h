@@ -26,6 +26,22 @@ static inline uint64_t feeds_load(const char* p)
     return chunk;
 }
 
+/* Whether a short text is next: no call, as memcmp would be. */
+static inline int feeds_same(const char* p, const char* text, ptrdiff_t size)
+{
+    ptrdiff_t i;
+    if (size < 8) {
+        for (i = 0; i < size; i++)
+            if (p[i] != text[i])
+                return 0;
+        return 1;
+    }
+    for (i = 0; i < size - 8; i += 8)
+        if (feeds_load(p + i) != feeds_load(text + i))
+            return 0;
+    return feeds_load(p + size - 8) == feeds_load(text + size - 8);
+}
+
 /* The index of the first byte of which `marks` has the highest bit, 8 if there is none. */
 static inline int feeds_first(uint64_t marks)
 {
@@ -227,6 +243,26 @@ static inline const char* feeds_any(const char* p, const char* end)
 {
     int64_t value;
     return p != end && *p == '"' ? feeds_plain_text(p, end) : feeds_integer(p, end, &value);
+}
+
+/* The hash of all of a name, whose parts differ in the middle for dated contracts and options. Returns where the quote stands that
+   ends it, NULL where none does before the last seven bytes. */
+static inline const char* feeds_name(const char* p, const char* end, uint64_t* hash)
+{
+    uint64_t mixed = 0x9E3779B97F4A7C15ULL;
+    for (; end - p >= 8; p += 8) {
+        uint64_t chunk = feeds_load(p);
+        uint64_t quote = chunk ^ FEEDS_BYTES('"');
+        uint64_t marks = (quote - FEEDS_BYTES(1)) & ~quote & FEEDS_BYTES(0x80);
+        if (marks) {
+            mixed = (mixed ^ (chunk & (marks ^ (marks - 1)) >> 8)) * 0xD6E8FEB86659FD93ULL;
+            *hash = mixed ^ mixed >> 32;
+            return p + feeds_first(marks);
+        }
+        mixed = (mixed ^ chunk) * 0x9E3779B97F4A7C15ULL;
+        mixed ^= mixed >> 32;
+    }
+    return NULL;
 }
 
 #endif
