@@ -7,6 +7,7 @@ from feeds.instrument cimport Instrument
 # What is due for one instrument at the end of the batch.
 cdef class _Due:
     cdef:
+        Py_ssize_t index         # of its instrument
         Quote quote              # ours, refilled
         BookUpdate update        # ours, refilled
         bint has_quote
@@ -16,7 +17,8 @@ cdef class _Due:
 cdef class Conflator(Stage):
     cdef:
         list _due                # by instrument index
-        list _order              # the _Due that have something, in the order in which they got it
+        Py_ssize_t* _order       # the indices of those that have something, in the order in which they got it
+        Py_ssize_t _order_size   # at most as many as there are in _due
         readonly uint64_t quotes_in
         readonly uint64_t quotes_out
         readonly uint64_t books_in           # deltas and snapshots that became part of a book
@@ -26,4 +28,6 @@ cdef class Conflator(Stage):
         readonly uint64_t batches
 
     cdef _Due _due_of(self, Instrument instrument)
+    cdef _Due _new_due(self, Py_ssize_t index)
+    cdef void _put_in_order(self, _Due due) noexcept
     cdef int _deliver(self, _Due due) except -1

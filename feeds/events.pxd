@@ -115,5 +115,10 @@ cdef class Fanout(EventHandler):
     cdef readonly list handlers
 
 
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(void* o)
+
+
 # Nobody else holds `event`: its owner may refill it.
-cdef bint is_unshared(void* event) noexcept
+cdef inline bint is_unshared(void* event) noexcept:
+    return Py_REFCNT(event) == 1
