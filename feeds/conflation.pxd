@@ -7,6 +7,7 @@ from feeds.instrument cimport Instrument
 # What is due for one instrument at the end of the batch.
 cdef class _Due:
     cdef:
+        Py_ssize_t index         # of its instrument
         Quote quote              # ours, refilled
         BookUpdate update        # ours, refilled
         Ticker ticker            # ours, refilled; None before the first
@@ -18,7 +19,9 @@ cdef class _Due:
 cdef class Conflator(Stage):
     cdef:
         list _due                # by instrument index
-        list _order              # the _Due that have something, in the order in which they got it
+        Py_ssize_t* _order       # the indices of those that have something, in the order in which they got it
+        Py_ssize_t _order_size
+        Py_ssize_t _order_capacity
         readonly uint64_t quotes_in
         readonly uint64_t quotes_out
         readonly uint64_t tickers_in
@@ -30,4 +33,7 @@ cdef class Conflator(Stage):
         readonly uint64_t batches
 
     cdef _Due _due_of(self, Instrument instrument)
+    cdef _Due _new_due(self, Py_ssize_t index)
+    cdef int _put_in_order(self, _Due due) except -1
+    cdef int _grow_order(self) except -1
     cdef int _deliver(self, _Due due) except -1

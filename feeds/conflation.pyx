@@ -1,6 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, nonecheck=True
 """Conflation: one callback per burst with the newest state, and a receipt for what was merged."""
+from cpython.list cimport PyList_GET_SIZE
 from libc.stdint cimport int64_t
+from libc.stdlib cimport free, realloc
 
 from feeds.book cimport LIVE
 from feeds.events cimport BookStatus, EventHandler, Number, Trade, is_unshared
@@ -31,7 +33,9 @@ cdef class Conflator(Stage):
     def __init__(self, EventHandler downstream not None):
         Stage.__init__(self, downstream)
         self._due = []
-        self._order = []
+
+    def __dealloc__(self):
+        free(self._order)
 
     cpdef on_trade(self, Trade event):
         self.trades += 1
@@ -47,7 +51,7 @@ cdef class Conflator(Stage):
         quote = due.quote
         if not due.has_quote:
             if not (due.has_update or due.has_ticker):
-                self._order.append(due)
+                self._put_in_order(due)
             due.has_quote = True
             quote.merged = 0
             quote.ts_event_first = event.ts_event_first
@@ -71,7 +75,7 @@ cdef class Conflator(Stage):
         self.tickers_in += 1
         if not due.has_ticker:
             if not (due.has_quote or due.has_update):
-                self._order.append(due)
+                self._put_in_order(due)
             due.has_ticker = True
             due.ticker = Ticker.__new__(Ticker)      # one a batch: whoever got the last one may have kept it
             due.ticker.ts_event_first = event.ts_event_first
@@ -97,7 +101,7 @@ cdef class Conflator(Stage):
         update = due.update
         if not due.has_update:
             if not (due.has_quote or due.has_ticker):
-                self._order.append(due)
+                self._put_in_order(due)
             due.has_update = True
             update.merged = 0
             update.ts_event_first = event.ts_event_first
@@ -109,17 +113,17 @@ cdef class Conflator(Stage):
 
     cpdef on_batch_end(self, int64_t ts_recv):
         cdef _Due due
-        cdef list order
+        cdef Py_ssize_t i = 0
         self.batches += 1
-        if self._order:
-            order = self._order
-            try:
-                for due in order:
-                    self._deliver(due)
-            finally:                                 # a handler that raises ends the batch for everybody
-                for due in order:
-                    due.has_quote = due.has_update = due.has_ticker = False
-                order.clear()
+        try:
+            while i < self._order_size:              # which a handler may make grow
+                self._deliver(<_Due> self._due[self._order[i]])
+                i += 1
+        finally:                                     # a handler that raises ends the batch for everybody
+            for i in range(self._order_size):
+                due = <_Due> self._due[self._order[i]]
+                due.has_quote = due.has_update = due.has_ticker = False
+            self._order_size = 0
         self.downstream.on_batch_end(ts_recv)
 
     cdef int _deliver(self, _Due due) except -1:
@@ -140,16 +144,36 @@ cdef class Conflator(Stage):
             self.downstream.on_ticker(due.ticker)
         return 0
 
-    cdef _Due _due_of(self, Instrument instrument):
+    cdef inline int _put_in_order(self, _Due due) except -1:
+        if self._order_size == self._order_capacity:
+            self._grow_order()
+        self._order[self._order_size] = due.index
+        self._order_size += 1
+        return 0
+
+    cdef int _grow_order(self) except -1:
+        cdef Py_ssize_t capacity = 2 * self._order_capacity + 16
+        cdef Py_ssize_t* order = <Py_ssize_t*> realloc(self._order, capacity * sizeof(Py_ssize_t))
+        if order == NULL:
+            raise MemoryError(f"no room for what is due for {capacity} instruments")
+        self._order = order
+        self._order_capacity = capacity
+        return 0
+
+    cdef inline _Due _due_of(self, Instrument instrument):
         cdef Py_ssize_t index = instrument.index
-        cdef _Due due
-        if index < len(self._due):
-            due = <_Due> self._due[index]
+        if index < PyList_GET_SIZE(self._due):
+            due = self._due[index]
             if due is not None:
-                return due
-        else:
+                return <_Due> due
+        return self._new_due(index)
+
+    cdef _Due _new_due(self, Py_ssize_t index):
+        cdef _Due due
+        if index >= len(self._due):
             self._due.extend([None] * (index + 1 - len(self._due)))
         due = _Due.__new__(_Due)
+        due.index = index
         due.quote = Quote.__new__(Quote)
         due.update = BookUpdate.__new__(BookUpdate)
         self._due[index] = due

@@ -181,8 +181,13 @@ cdef class Fanout(EventHandler):
     cdef readonly list handlers
 
 
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(void* o)
+
+
 # Nobody else holds `event`: its owner may refill it.
-cdef bint is_unshared(void* event) noexcept
+cdef inline bint is_unshared(void* event) noexcept:
+    return Py_REFCNT(event) == 1
 
 
 # `value` (int, str, Decimal, or JSON text as bytes or msgspec.Raw) as a number; None and "" are not known. ValueError for what is

@@ -35,13 +35,6 @@ __all__ = [
 cdef tuple _SIDES = tuple([Side(number) for number in range(3)])
 cdef tuple _STATES = (None, *[_BookState(number) for number in range(1, 6)])
 
-cdef extern from "Python.h":
-    Py_ssize_t Py_REFCNT(void* o)
-
-
-cdef bint is_unshared(void* event) noexcept:
-    return Py_REFCNT(event) == 1
-
 
 cdef int64_t _mantissa(object number, int decimals) except? -1:
     """Return `number` (int, str or Decimal) as a mantissa; ValueError where it has more decimals or does not fit."""

@@ -4,7 +4,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from feeds.scan cimport feeds_decimal, feeds_load, feeds_plain_text, feeds_quoted_decimal
+from feeds.scan cimport feeds_levels, feeds_load, feeds_plain_text, feeds_quoted_decimal
 
 from decimal import Decimal
 
@@ -200,12 +200,7 @@ cdef inline int scan_integer(const char** at, const char* end, int64_t* value) n
 
 cdef inline int _scan_level_number(const char** at, const char* end, int decimals, int64_t* mantissa,
                                    int* needed) noexcept nogil:
-    cdef const char* p = at[0]
-    cdef const char* fast = NULL
-    if p < end and p[0] == c'"':
-        fast = feeds_quoted_decimal(p, end, decimals, mantissa)
-    elif end - p >= 2 and not (p[0] == c'0' and is_digit(p[1])):
-        fast = feeds_decimal(p, end, decimals, mantissa)
+    cdef const char* fast = feeds_quoted_decimal(at[0], end, decimals, mantissa)
     if fast != NULL:
         at[0] = fast
         return SCAN_OK
@@ -215,7 +210,7 @@ cdef inline int _scan_level_number(const char** at, const char* end, int decimal
 cdef int scan_levels(const char** at, const char* end, LevelVector* out, Decimals* decimals) noexcept nogil:
     cdef:
         const char* p = at[0]
-        const char* fast
+        int64_t* numbers
         int64_t price = 0
         int64_t qty = 0
         int status
@@ -227,41 +222,33 @@ cdef int scan_levels(const char** at, const char* end, LevelVector* out, Decimal
     if p < end and p[0] == c']':
         at[0] = p + 1
         return SCAN_OK
+    if out.capacity == 0:
+        status = _grow(out, 1)
+        if status != SCAN_OK:
+            return status
     while True:
+        numbers = <int64_t*> (out.items + out.size)
+        p = feeds_levels(p, end, decimals.price, decimals.qty, &numbers, <int64_t*> (out.items + out.capacity))
+        out.size = <PriceLevel*> numbers - out.items
         if p == end or p[0] != c'[':
             return SCAN_BAD
-        # ["61737.63","0.154"], and no more: a number read fast has left more behind it than is looked at here.
-        fast = feeds_quoted_decimal(p + 1, end, decimals.price, &price)
-        if fast != NULL and fast[0] == c',':
-            fast = feeds_quoted_decimal(fast + 1, end, decimals.qty, &qty)
-            if fast != NULL and fast[0] == c']' and fast[1] == c',':
-                status = levels_push(out, price, qty)
-                if status != SCAN_OK:
-                    return status
-                p = fast + 2
-                continue
-        else:
-            fast = NULL
-        if fast != NULL:
-            p = fast
-        else:
-            p = skip_space(p + 1, end)
-            status = _scan_level_number(&p, end, decimals.price, &price, &decimals.needed_price)
-            if status == SCAN_GROW:
-                worst = SCAN_GROW
-            elif status != SCAN_OK:
-                return status
-            p = skip_space(p, end)
-            if p == end or p[0] != c',':
-                return SCAN_BAD
-            p = skip_space(p + 1, end)
-            status = _scan_level_number(&p, end, decimals.qty, &qty, &decimals.needed_qty)
-            if status == SCAN_GROW:
-                worst = SCAN_GROW
-            elif status != SCAN_OK:
-                return status
-            if qty < 0:
-                return SCAN_NEGATIVE
+        p = skip_space(p + 1, end)
+        status = scan_number_value(&p, end, decimals.price, &price, &decimals.needed_price)
+        if status == SCAN_GROW:
+            worst = SCAN_GROW
+        elif status != SCAN_OK:
+            return status
+        p = skip_space(p, end)
+        if p == end or p[0] != c',':
+            return SCAN_BAD
+        p = skip_space(p + 1, end)
+        status = scan_number_value(&p, end, decimals.qty, &qty, &decimals.needed_qty)
+        if status == SCAN_GROW:
+            worst = SCAN_GROW
+        elif status != SCAN_OK:
+            return status
+        if qty < 0:
+            return SCAN_NEGATIVE
         p = skip_space(p, end)
         while p < end and p[0] == c',':              # order counts and the like
             p = skip_space(p + 1, end)

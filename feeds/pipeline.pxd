@@ -29,3 +29,4 @@ cdef class Pipeline:
     cpdef on_reply(self, str tag, bytes payload, int64_t ts_recv)
     cpdef on_tick(self, int64_t ts_recv)
     cdef int _enter(self) except -1
+    cdef int _refer(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1

@@ -55,15 +55,21 @@ cdef class Pipeline:
         self.messages += 1
         self.payload_bytes += size
         try:
-            try:
-                decoder.decode_view(data, size, ts_recv)
-            except DecodeError as error:
-                self._report(error, ts_recv)
+            if not decoder.scan_view(data, size, ts_recv):
+                self._refer(decoder, data, size, ts_recv)
             if last_in_batch:
                 self.batches += 1
                 self.books.on_batch_end(ts_recv)
         finally:
             self._busy = False
+        return 0
+
+    cdef int _refer(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
+        # Apart from `on_view`, because to be ready for an exception has a cost, which the hot engine need not pay.
+        try:
+            decoder.refer_view(data, size, ts_recv)
+        except DecodeError as error:
+            self._report(error, ts_recv)
         return 0
 
     cpdef on_message(self, bytes payload, int64_t ts_recv, bint last_in_batch):

@@ -20,6 +20,9 @@ cdef class Replay:
         readonly uint64_t messages       # received on a WebSocket
         readonly bint finished
         dict _pipelines                  # source number -> Pipeline
+        # The one of the last message, which is that of the next one nearly always.
+        int _last_number
+        Pipeline _last_pipeline
         object _wrap
         readonly bint is_held            # the source stands on a message that is not due yet
 

@@ -138,16 +138,21 @@ cdef class Replay:
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise RecordingError(f"{self.source.path}: expected source {number} to describe instruments, found "
                                  f"{type(error).__name__}: {error}") from error
+        self._last_pipeline = None
         handler = self.handler if self._wrap is None else self._wrap(self.handler)
         spoken = exchange(declared["exchange"]).spoken(str(declared.get("url", "")), self.source.ts_recv)
         self._pipelines[number] = Pipeline(spoken, self.instruments, handler, source=number, reference=self.reference,
                                            latency=self.latency)
 
     cdef Pipeline _pipeline(self, int number):
+        if number == self._last_number and self._last_pipeline is not None:
+            return self._last_pipeline
         pipeline = self._pipelines.get(number)
         if pipeline is None:
             raise RecordingError(f"{self.source.path}: expected source {number} to be declared before its first message")
-        return <Pipeline> pipeline
+        self._last_number = number
+        self._last_pipeline = pipeline
+        return self._last_pipeline
 
 
 cdef class ReplayWindow(Stage):

@@ -56,8 +56,8 @@ cdef struct Values:
 
 
 cdef struct Field:
-    char key[28]             # as messages have it: "price":
-    Py_ssize_t key_size      # with quotes and colon
+    char key[28]             # as messages have it: ,"price":   and of the first field: {"price":
+    Py_ssize_t key_size      # of all that
     uint64_t head            # its first bytes, and which of eight they are
     uint64_t head_mask
     Role role
@@ -90,6 +90,7 @@ cdef class Wire:
     cdef int read(self, object data, Values* out) except -1
 
     cdef int _scan_field(self, Field* field, const char** at, const char* end, Values* out) noexcept nogil
+    cdef bint _is_only(self, const char* p, const char* end) noexcept nogil
     cdef int _scan_number(self, Field* field, bint without_quotes, const char** at, const char* end, Values* out) noexcept nogil
-    cdef int _scan_levels(self, Field* field, const char** at, const char* end, Values* out) noexcept nogil
+    cdef int _scan_levels(self, const Field* field, const char** at, const char* end, Values* out) noexcept nogil
     cdef int _read_text(self, Field* field, bint required, object value, Values* out) except -1

@@ -236,11 +236,11 @@ def test_a_level_is_read_alike_wherever_it_stands(price, qty, price_decimals, qt
     decimals = (price_decimals, qty_decimals)
     level = f'["{price}","{qty}"]'
     last = read_levels(f"[{level}]", decimals)
-    first = read_levels(f'[{level},["1","1"],["2","2"]]', decimals)
+    first = read_levels(f'[{level},["1","1"],["2","2"],["3","3"],["4","4"],["5","5"]]', decimals)
     if last is None:
         assert first is None
     else:
-        rest = [(n * 10**price_decimals, n * 10**qty_decimals) for n in (1, 2)]
+        rest = [(n * 10**price_decimals, n * 10**qty_decimals) for n in range(1, 6)]
         assert first == (last[0] + rest, *last[1:])
 
 
@@ -287,11 +287,15 @@ def read_shape(name, text, price_decimals, qty_decimals):
     shape = SHAPES[name]
     try:
         if shape.has_side:
-            return parse_sides(text, price_decimals, qty_decimals, shape)
-        bids, *needed = parse_levels(text, price_decimals, qty_decimals, shape)
+            found = parse_sides(text, price_decimals, qty_decimals, shape)
+        else:
+            bids, *needed = parse_levels(text, price_decimals, qty_decimals, shape)
+            found = (bids, [], *needed)
     except ValueError:
         return None
-    return (bids, [], *needed)
+    if 18 >= max(found[2:]) and found[2:] != (price_decimals, qty_decimals):
+        return read_shape(name, text, *found[2:])  # with too few decimals it need not see what else is wrong
+    return found
 
 
 class Doubled(Exception):
@@ -335,10 +339,7 @@ def agrees(name, text, price_decimals, qty_decimals):
         try:
             sides, needs = by_decimal(name, text, price_decimals, qty_decimals)
         except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError, Doubled):
-            found = read_shape(name, text, price_decimals, qty_decimals)
-            if found is not None:  # with too few decimals to see that: who reads reads again, up to 18
-                found = read_shape(name, text, *found[2:]) if max(found[2:]) <= 18 else None
-            assert found is None
+            assert read_shape(name, text, price_decimals, qty_decimals) is None
             return False
         found = read_shape(name, text, price_decimals, qty_decimals)
         exact = [[(p.scaleb(needs[0]), q.scaleb(needs[1])) for p, q in side] for side in sides]
