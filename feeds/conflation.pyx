@@ -7,12 +7,15 @@ from feeds.events cimport BookStatus, EventHandler, Trade, is_unshared
 
 __all__ = ["POLICIES", "Conflator", "conflated"]
 
-POLICIES = ("batch", "none")
+POLICIES = ("batch", "drained", "none")
 
 
 def conflated(EventHandler handler not None, str policy="batch"):
-    """Return what stands before `handler` under a policy: "batch" (newest state once per socket read) or "none"."""
-    if policy == "batch":
+    """Return what stands before `handler` under a policy: "none" (every update), "batch" or "drained" (the newest).
+
+    These two differ in what a live feed makes a batch of: one socket read, or all reads until nothing more has arrived.
+    """
+    if policy == "batch" or policy == "drained":
         return Conflator(handler)
     if policy == "none":
         return handler
@@ -20,7 +23,7 @@ def conflated(EventHandler handler not None, str policy="batch"):
 
 
 cdef class Conflator(Stage):
-    """Holds books and quotes back until the batch (all messages of one socket read) ends.
+    """Holds books and quotes back until the batch (all messages of one socket read, or of several) ends.
 
     Then each instrument that changed gets at most one `on_quote` and one `on_book`, carrying the newest state and saying in
     `merged` and `ts_event_first` what it stands for. Instruments follow in the order in which they first changed. Trades,
@@ -40,7 +43,7 @@ cdef class Conflator(Stage):
     cpdef on_quote(self, Quote event):
         cdef _Due due = self._due_of(event.instrument)
         cdef Quote quote
-        self.quotes_in += 1
+        self.quotes_in += event.merged
         if not is_unshared(<void*> due.quote):       # whoever got the last one has kept it
             due.quote = Quote.__new__(Quote)
             due.quote.merged = 0

@@ -66,6 +66,7 @@ cdef class Decoder:
     def __cinit__(self, Instruments instruments not None, EventHandler downstream not None, **_):
         self.instruments = instruments
         self.downstream = downstream
+        self.stands_for = 1
         self._requests = []
         self._routes = []
         self._slot_count = 64
@@ -133,7 +134,14 @@ cdef class Decoder:
         raise NotImplementedError(f"{self.exchange}: snapshots cannot be asked for")
 
     cdef int decode_view(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
-        if not self.reference and self._scan(data, size, ts_recv):
+        cdef const char* payload = data
+        cdef Route route = self.find_route(&payload, data + size)
+        self.decode_routed(route, data, size, payload, ts_recv)
+        return 0
+
+    cdef int decode_routed(self, Route route, const char* data, Py_ssize_t size, const char* payload,
+                           int64_t ts_recv) except -1:
+        if route is not None and not self.reference and self._scan(route, payload, data + size, ts_recv):
             self.scanned += 1
             return 0
         self.referred += 1
@@ -156,34 +164,35 @@ cdef class Decoder:
                               f"{values.of[<int> TS_EVENT]}", kind="bad_value", payload=bytes(data))
         self._emit(wire, instrument, &values, ts_recv)
 
-    cdef bint _scan(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
-        """Decode a message of a known stream. False: not one, or not quite: the reference shall look at it."""
+    cdef Route find_route(self, const char** at, const char* end):
         cdef:
-            const char* p = data
-            const char* end = data + size
+            const char* p = at[0]
             const char* name
             Py_ssize_t before
             Py_ssize_t between
-            Py_ssize_t after
             Route route
-            Values values
-            int status
         if self._before is None:
-            return False
+            return None
         before = PyBytes_GET_SIZE(self._before)
         between = PyBytes_GET_SIZE(self._between)
-        after = PyBytes_GET_SIZE(self._after)
-        if size < before + between + after or memcmp(p, PyBytes_AS_STRING(self._before), before) != 0:
-            return False
+        if end - p < before + between or memcmp(p, PyBytes_AS_STRING(self._before), before) != 0:
+            return None
         name = p + before
         p = <const char*> memchr(name, c'"', end - name)
         if p == NULL or end - p < between or memcmp(p, PyBytes_AS_STRING(self._between), between) != 0:
-            return False
+            return None
         route = self._find(name, p - name)
-        if route is None:
-            return False
-        data = p + between
-        p = data
+        if route is not None:
+            at[0] = p + between
+        return route
+
+    cdef bint _scan(self, Route route, const char* data, const char* end, int64_t ts_recv) except -1:
+        """Decode `data`, the payload of a known stream and what follows it. False: the reference shall look at it."""
+        cdef:
+            const char* p = data
+            Py_ssize_t after = PyBytes_GET_SIZE(self._after)
+            Values values
+            int status
         self._prepare(route.wire, route.instrument, &values)
         status = route.wire.scan(&p, end, &values)
         if status == SCAN_GROW:
@@ -247,7 +256,8 @@ cdef class Decoder:
             quote.ask_price_mantissa = values.of[<int> ASK_PRICE]
             quote.ask_qty_mantissa = values.of[<int> ASK_QTY]
             quote.sequence = values.of[<int> SEQUENCE]
-            quote.merged = 1
+            quote.merged = self.stands_for
+            self.stands_for = 1
             quote.ts_event_first = ts_event
             self.downstream.on_quote(quote)
         elif wire.kind == TRADE:
@@ -267,6 +277,8 @@ cdef class Decoder:
             delta.begin(instrument, ts_event, ts_recv)
             delta.is_snapshot = wire.is_snapshot
             delta.depth = wire.depth
+            delta.merged = self.stands_for
+            self.stands_for = 1
             delta.first_id = values.of[<int> FIRST_ID]
             delta.last_id = values.of[<int> LAST_ID]
             delta.previous_id = values.of[<int> PREVIOUS_ID]
@@ -322,6 +334,8 @@ cdef Route _route(bytes name, Wire wire, Instrument instrument):
     route.name = name
     route.wire = wire
     route.instrument = instrument
+    route.supersedes = wire.kind == QUOTE or (wire.kind == BOOK_DELTA and wire.is_snapshot and wire.depth != 0)
+    route.newest = -1
     return route
 
 

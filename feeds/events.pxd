@@ -61,6 +61,7 @@ cdef class BookDelta(Event):
         readonly int64_t first_id
         readonly int64_t last_id
         readonly int64_t previous_id
+        readonly int merged                  # messages that this one stands for: more than 1 for a top-N snapshot only
         # Owned by the event.
         LevelVector bid_levels
         LevelVector ask_levels

@@ -147,6 +147,9 @@ class BookDelta(Event):
     @property
     def previous_id(self) -> int: ...
     @property
+    def merged(self) -> int:
+        """Messages that this one stands for: more than 1 only for a top-N snapshot that superseded others undecoded."""
+    @property
     def bids(self) -> list[tuple[Decimal, Decimal]]:
         """The bid levels as the message has them: [(price, qty), ...]."""
     @property

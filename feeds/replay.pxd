@@ -12,6 +12,7 @@ cdef class Replay:
         readonly EventHandler handler
         readonly Instruments instruments
         readonly bint reference
+        readonly bint skip_superseded
         readonly dict notes              # tag -> the last note of that tag
         readonly int64_t ts_recv         # of the last message
         readonly uint64_t records        # of every kind

@@ -13,7 +13,8 @@ __all__ = ["Replay", "ReplayWindow"]
 class Replay:
     """Plays a recording into `handler`, which usually is what `feeds.conflation.conflated` returns.
 
-    `wrap(handler)` may put a stage between the books and `handler`, per connection.
+    `wrap(handler)` may put a stage between the books and `handler`, per connection. `skip_superseded` is for a
+    `handler` that conflates: see `Pipeline`.
     """
 
     def __init__(
@@ -24,6 +25,7 @@ class Replay:
         instruments: Instruments | None = None,
         reference: bool = False,
         wrap: Callable[[EventHandler], EventHandler] | None = None,
+        skip_superseded: bool = False,
     ) -> None: ...
     @property
     def source(self) -> RawSource: ...
@@ -33,6 +35,8 @@ class Replay:
     def instruments(self) -> Instruments: ...
     @property
     def reference(self) -> bool: ...
+    @property
+    def skip_superseded(self) -> bool: ...
     @property
     def notes(self) -> dict[str, Any]:
         """Tag -> the last note of that tag."""

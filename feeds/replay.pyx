@@ -41,14 +41,16 @@ cdef class Replay:
     Each connection of the recording gets its own `Pipeline`, with the exchange, the instruments and the decisions of the
     live run that were recorded: so the handler sees the calls that the live one saw. `wrap(handler)` may put a stage
     between the books and `handler`, per connection. A recording without instrument metadata has its instruments inferred.
+    `skip_superseded` is for a `handler` that conflates: see `Pipeline`.
     """
 
     def __init__(self, RawSource source not None, EventHandler handler not None, *, Instruments instruments=None,
-                 bint reference=False, wrap=None):
+                 bint reference=False, wrap=None, bint skip_superseded=False):
         self.source = source
         self.handler = handler
         self.instruments = Instruments() if instruments is None else instruments
         self.reference = reference
+        self.skip_superseded = skip_superseded
         self.notes = {}
         self._pipelines = {}
         self._wrap = wrap
@@ -137,7 +139,7 @@ cdef class Replay:
                                  f"{type(error).__name__}: {error}") from error
         handler = self.handler if self._wrap is None else self._wrap(self.handler)
         self._pipelines[number] = Pipeline(exchange(declared["exchange"]), self.instruments, handler, source=number,
-                                           reference=self.reference)
+                                           reference=self.reference, skip_superseded=self.skip_superseded)
 
     cdef Pipeline _pipeline(self, int number):
         pipeline = self._pipelines.get(number)

@@ -33,6 +33,11 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     silence_timeout: float = 30.0  # without any message before we reconnect
     read_buffer_size: int = 256 * 1024  # of one read, and so of one burst
     tick_interval: float = 1.0  # timers fire at least this often when nothing arrives
+    # Under the policy "drained": how many reads more a burst may take, each of `read_buffer_size` at most, and how long
+    # it may wait for one under TLS, where a part of a record may be all that has arrived.
+    drain_reads: int = 8
+    drain_timeout: float = 0.001
+    max_held_bytes: int = 256 * 1024  # of messages of one burst that a newer one may supersede
     max_message_size: int = 16 * 1024 * 1024
     snapshot_interval: float = 0.25  # between snapshots of one book that were each too old; doubles up to 16 times that
     backoff: BackoffConfig = BackoffConfig()
@@ -51,6 +56,8 @@ class LiveFeed:
     `async with LiveFeed(...) as feed: await feed.run()`. `run` ends when `stop` is called, when a subscription is
     refused (SubscriptionRefused) or when a handler raises (what it raised). Lost connections are not errors: they are
     told as `FeedStatus`, and made again with backoff. `writer` records everything that the pipeline is given.
+    `policy` is the one under which `downstream` is conflated: unless it is "none", messages that a newer one of the
+    same burst supersedes are not decoded, and "drained" makes one burst of all that has arrived.
     """
 
     def __init__(
@@ -64,6 +71,7 @@ class LiveFeed:
         ssl_context: ssl.SSLContext | None = None,
         writer: RecordingWriter | None = None,
         wrap: Callable[[EventHandler], EventHandler] | None = None,
+        policy: str = "none",
     ) -> None:
         self.exchange = exchange
         self.config = config or FeedConfig()
@@ -75,6 +83,7 @@ class LiveFeed:
         self._ssl = ssl_context
         self._writer = writer
         self._wrap = wrap
+        self._policy = policy
         self._rest = RestClient(self.endpoints.rest, self.config.rest, ssl_context)
         self._stopping = asyncio.Event()
 
@@ -127,8 +136,24 @@ class LiveFeed:
                 instruments=[instrument.describe() for instrument in self.instruments],
             )
         handler = self._downstream if self._wrap is None else self._wrap(self._downstream)
-        pipeline = Pipeline(self.exchange, self.instruments, handler, source=source)
-        return Line(plan, url, pipeline, self._rest, self.config, ssl_context=self._ssl, writer=self._writer)
+        pipeline = Pipeline(
+            self.exchange,
+            self.instruments,
+            handler,
+            source=source,
+            skip_superseded=self._policy != "none",
+            max_held_bytes=self.config.max_held_bytes,
+        )
+        return Line(
+            plan,
+            url,
+            pipeline,
+            self._rest,
+            self.config,
+            ssl_context=self._ssl,
+            writer=self._writer,
+            drain_reads=self.config.drain_reads if self._policy == "drained" else 0,
+        )
 
 
 class Line:
@@ -144,11 +169,19 @@ class Line:
         *,
         ssl_context: ssl.SSLContext | None,
         writer: RecordingWriter | None,
+        drain_reads: int,
     ) -> None:
         self.plan = plan
         self.url = url
         self.pipeline = pipeline
-        self.receiver = Receiver(pipeline, self, writer=writer, max_message_size=config.max_message_size)
+        self.receiver = Receiver(
+            pipeline,
+            self,
+            writer=writer,
+            max_message_size=config.max_message_size,
+            drain_reads=drain_reads,
+            drain_timeout=config.drain_timeout,
+        )
         self.connects = 0
         self._rest = rest
         self._config = config
@@ -200,6 +233,7 @@ class Line:
                 websocket_handshake_timeout=self._config.connect_timeout,
                 max_frame_size=self._config.max_message_size,
                 read_buffer_init_size=self._config.read_buffer_size,
+                read_until_drained=self.receiver.drain_reads,
                 logger_name="feeds",
             )
         except (OSError, WSError, asyncio.TimeoutError) as error:
