@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ class Panel(NamedTuple):
 
     title: str
     bars: list[Bar]
+    is_log: bool = False  # on a log scale, which begins at a third of the smallest
 
 
 THEMES = {
@@ -75,11 +77,14 @@ def draw(path: Path, heading: str, panels: list[Panel], theme: str) -> None:
 
 def _bars(axes: Any, panel: Panel, colours: dict[str, str]) -> None:
     bars = list(reversed(panel.bars))  # the first on top
-    largest = max(bar.value for bar in bars)
-    axes.barh(range(len(bars)), [bar.value for bar in bars], height=0.72, color=[colours[bar.kind] for bar in bars])
+    lengths = [bar.value for bar in bars]
+    if panel.is_log:
+        lengths = [math.log10(3 * length / min(bar.value for bar in bars)) for length in lengths]
+    largest = max(lengths)
+    axes.barh(range(len(bars)), lengths, height=0.72, color=[colours[bar.kind] for bar in bars])
     axes.set_title(panel.title, loc="left", x=-0.42, fontsize=11)
-    for at, bar in enumerate(bars):
+    for at, (bar, length) in enumerate(zip(bars, lengths, strict=True)):
         weight = "bold" if bar.kind == "ours" else "normal"
         axes.text(-0.02 * largest, at, bar.label, ha="right", va="center", fontsize=10, fontweight=weight)
-        axes.text(bar.value + 0.02 * largest, at, short(bar.value), va="center", fontsize=10, fontweight=weight)
+        axes.text(length + 0.02 * largest, at, short(bar.value), va="center", fontsize=10, fontweight=weight)
     axes.set_xlim(0, largest * 1.16)
