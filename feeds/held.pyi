@@ -1,4 +1,6 @@
 """Messages held back until it is known whether a newer one supersedes them. For C code only: see the `.pxd`."""
 
-class HeldMessages:
-    def __init__(self, max_bytes: int) -> None: ...
+from typing import final
+
+@final
+class HeldMessages: ...
