@@ -4,6 +4,7 @@ from feeds.book_builder cimport BookBuilder
 from feeds.decoder cimport Decoder, Route
 from feeds.events cimport EventHandler
 from feeds.held cimport HeldMessages
+from feeds.latency cimport Latency
 
 
 # One connection's way from messages to events: a decoder (new on every connect) and the books it feeds, in front of a
@@ -12,6 +13,7 @@ cdef class Pipeline:
     cdef:
         readonly Decoder decoder
         readonly BookBuilder books       # the head of the chain
+        readonly Latency latency         # None: nothing is measured
         readonly str exchange
         readonly int source
         readonly uint64_t messages
@@ -41,7 +43,8 @@ cdef class Pipeline:
     cpdef on_reply(self, str tag, bytes payload, int64_t ts_recv)
     cpdef on_tick(self, int64_t ts_recv)
     cdef int _enter(self) except -1
-    cdef int _take(self, const char* data, Py_ssize_t size, int64_t ts_recv, bint last_in_batch) except -1
+    # False: the message could not be decoded.
+    cdef bint _refer(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
     cdef int _decode_or_hold(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
     # Whether the message was held, as one more of the stream of the last one.
     cdef bint _hold_next(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1

@@ -5,6 +5,7 @@ from feeds.decoder import Decoder
 from feeds.events import EventHandler
 from feeds.exchange import Exchange
 from feeds.instrument import Instruments
+from feeds.latency import Latency
 
 __all__ = ["Pipeline", "Problem"]
 
@@ -35,6 +36,7 @@ class Pipeline:
         reference: bool = False,
         skip_superseded: bool = False,
         max_held_bytes: int = 262_144,
+        latency: Latency | None = None,
     ) -> None: ...
     @property
     def decoder(self) -> Decoder:
@@ -42,6 +44,8 @@ class Pipeline:
     @property
     def books(self) -> BookBuilder:
         """The head of the chain."""
+    @property
+    def latency(self) -> Latency | None: ...
     @property
     def exchange(self) -> str: ...
     @property

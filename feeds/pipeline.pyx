@@ -9,6 +9,7 @@ from feeds.decoder cimport Decoder, Route
 from feeds.events cimport FeedStatus
 from feeds.held cimport HeldMessage, HeldMessages
 from feeds.wire cimport BOOK_DELTA
+from feeds.latency cimport begin_message
 
 from feeds.errors import DecodeError
 
@@ -37,7 +38,7 @@ cdef class Pipeline:
 
     `exchange` is a `feeds.exchange.Exchange`; `downstream` is what `feeds.conflation.conflated` returns, or any handler;
     pipelines of several connections may share it. A message that cannot be decoded is counted in `problems` under its kind,
-    told once per kind as a `FeedStatus("problem")`, and skipped.
+    told once per kind as a `FeedStatus("problem")`, and skipped. `latency` is told how long decoding and books take.
 
     `skip_superseded` is for a `downstream` that conflates: messages that say all that those before them on their stream said
     (best bid and offer, top-N snapshots) are then not decoded when a newer one of the stream stands in the same batch.
@@ -54,11 +55,13 @@ cdef class Pipeline:
     """
 
     def __init__(self, exchange, instruments, EventHandler downstream not None, *, int source=0, bint reference=False,
-                 bint skip_superseded=False, Py_ssize_t max_held_bytes=DEFAULT_MAX_HELD_BYTES):
+                 bint skip_superseded=False, Py_ssize_t max_held_bytes=DEFAULT_MAX_HELD_BYTES, Latency latency=None):
         self.exchange = exchange.id
         self.source = source
         self.problems = {}
-        self.books = BookBuilder(downstream, new_sequence=exchange.new_sequence)
+        self.latency = latency
+        self.books = BookBuilder(downstream, new_sequence=exchange.new_sequence, checksum=exchange.checksum)
+        self.books.latency = latency
         self._new_decoder = lambda: exchange.new_decoder(instruments, self.books, reference=reference)
         self.decoder = self._new_decoder()
         self.books.decoder = self.decoder
@@ -72,31 +75,41 @@ cdef class Pipeline:
         return self._held is not None
 
     cdef int on_view(self, const char* data, Py_ssize_t size, int64_t ts_recv, bint last_in_batch) except -1:
+        cdef Decoder decoder
         if self._beginning != NULL and not (last_in_batch or self._busy) and self._hold_next(data, size, ts_recv):
             self.messages += 1
             self.payload_bytes += size
             return 0
-        return self._take(data, size, ts_recv, last_in_batch)
-
-    cdef int _take(self, const char* data, Py_ssize_t size, int64_t ts_recv, bint last_in_batch) except -1:
-        cdef Decoder decoder = self.decoder          # a handler may replace it meanwhile
+        decoder = self.decoder                       # a handler may replace it meanwhile
         self._enter()
         self.messages += 1
         self.payload_bytes += size
         try:
-            try:
-                if self._held is None:
-                    decoder.decode_view(data, size, ts_recv)
-                else:
-                    self._decode_or_hold(decoder, data, size, ts_recv)
-            except DecodeError as error:
-                self._report(error, ts_recv)
+            if self._held is not None:
+                self._decode_or_hold(decoder, data, size, ts_recv)
+            else:
+                if self.latency is not None:
+                    begin_message(self.latency, ts_recv)
+                if not decoder.scan_view(data, size, ts_recv):
+                    self._refer(decoder, data, size, ts_recv)
             if last_in_batch:
                 self.batches += 1
                 self._end_batch(ts_recv)
         finally:
             self._busy = False
         return 0
+
+    cdef bint _refer(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
+        """Decode a message with the reference engine. False: it cannot be decoded, which is reported.
+
+        Apart from `on_view`, because to be ready for an exception has a cost, which the hot engine need not pay.
+        """
+        try:
+            decoder.refer_view(data, size, ts_recv)
+        except DecodeError as error:
+            self._report(error, ts_recv)
+            return False
+        return True
 
     cpdef on_message(self, bytes payload, int64_t ts_recv, bint last_in_batch):
         """Take one whole WebSocket message; `last_in_batch` ends the batch and lets conflated events out."""
@@ -116,6 +129,8 @@ cdef class Pipeline:
         self._enter()
         try:
             self._settle(ts_recv)
+            if self.latency is not None:
+                self.latency.measuring = False       # the callbacks that follow belong to no message
             try:
                 decoder.decode_reply(tag, payload, ts_recv)
             except DecodeError as error:
@@ -134,7 +149,10 @@ cdef class Pipeline:
             self._settle(ts_recv)
         elif self._holds_books and (route is None or route.wire.kind == BOOK_DELTA):
             self._settle(ts_recv)                    # messages of books keep their order
-        decoder.decode_routed(route, data, size, payload, ts_recv)
+        if self.latency is not None:
+            begin_message(self.latency, ts_recv)
+        if route is None or not decoder.scan_routed(route, payload, data + size, ts_recv):
+            self._refer(decoder, data, size, ts_recv)
         if route is not None and route.supersedes:
             route.batch = self._batch
         return 0
@@ -205,14 +223,15 @@ cdef class Pipeline:
         while index >= 0:
             message = self._held.messages[index]
             data = payload = self._held.data + message.at
+            if self.latency is not None:
+                begin_message(self.latency, message.ts_recv)
             decoder.find_route(&payload, data + message.size)
             decoder.stands_for = message.count
             try:
-                decoder.decode_routed(route, data, message.size, payload, message.ts_recv)
-                self.superseded += message.count - 1
-                return 0
-            except DecodeError as error:
-                self._report(error, ts_recv)
+                if (decoder.scan_routed(route, payload, data + message.size, message.ts_recv)
+                        or self._refer(decoder, data, message.size, message.ts_recv)):
+                    self.superseded += message.count - 1
+                    return 0
             finally:
                 decoder.stands_for = 1
             index = message.before

@@ -5,6 +5,7 @@ from typing import Any
 
 from feeds.events import EventHandler, Stage
 from feeds.instrument import Instruments
+from feeds.latency import Latency
 from feeds.pipeline import Pipeline
 from feeds.recording.reader import RawSource
 
@@ -26,6 +27,7 @@ class Replay:
         reference: bool = False,
         wrap: Callable[[EventHandler], EventHandler] | None = None,
         skip_superseded: bool = False,
+        latency: Latency | None = None,
     ) -> None: ...
     @property
     def source(self) -> RawSource: ...
@@ -37,6 +39,8 @@ class Replay:
     def reference(self) -> bool: ...
     @property
     def skip_superseded(self) -> bool: ...
+    @property
+    def latency(self) -> Latency | None: ...
     @property
     def notes(self) -> dict[str, Any]:
         """Tag -> the last note of that tag."""

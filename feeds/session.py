@@ -1,6 +1,6 @@
 """Sessions: a handler behind the whole chain, run live or from recordings, and a report of what happened.
 
-books -> conflation -> digest -> (live: latency) -> handler
+books -> conflation -> digest -> (where asked for: latency) -> handler
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from feeds.events import EventHandler
 from feeds.exchange import Endpoints
 from feeds.exchange import exchange as find_exchange
 from feeds.instrument import Instruments
-from feeds.latency import Histogram, LatencyProbe
+from feeds.latency import Latency, LatencyProbe
 from feeds.pipeline import Pipeline, Problem
 from feeds.recording import Damage, RawSource, RecordingWriter, open_recording
 from feeds.replay import Replay, ReplayWindow
@@ -51,25 +51,29 @@ class Report:
     books: int = 0
     deltas: int = 0
     statuses: int = 0
+    others: int = 0  # tickers, funding, open interest, liquidations, candles
     quotes_merged: int = 0  # quotes that a newer one of the same batch stood in for
     books_merged: int = 0  # book messages that a later update of the same batch stood for
     superseded: int = 0  # messages that were not decoded, because a newer one of the same batch stood for them
+    tickers_merged: int = 0
     applied: int = 0  # deltas and snapshots that became part of a book
     gaps: int = 0
+    verified: int = 0  # messages whose checksum was that of the book
+    mismatched: int = 0  # messages whose checksum was not
     connects: int = 0
     digest: str = ""
     recorded_digest: str | None = None  # of the live run, where the recording has one for this policy
     dropped: int = 0  # messages that the recording had no room for
     problems: dict[str, Problem] = field(default_factory=dict)
     order_books: list[OrderBook] = field(default_factory=list)
-    latency: Histogram | None = None
+    latency: Latency | None = None  # where it was asked for
     damages: list[Damage] = field(default_factory=list)
     checks: list[CheckResult] = field(default_factory=list)
 
     @property
     def callbacks(self) -> int:
         """How often the handler was called with an event."""
-        return self.trades + self.quotes + self.books + self.deltas + self.statuses
+        return self.trades + self.quotes + self.books + self.deltas + self.statuses + self.others
 
     @property
     def is_same(self) -> bool | None:
@@ -80,13 +84,13 @@ class Report:
 class _Chain:
     """The stages that one session puts before a handler."""
 
-    def __init__(self, handler: EventHandler, policy: str, *, is_live: bool) -> None:
+    def __init__(self, handler: EventHandler, policy: str, latency: Latency | None) -> None:
         if policy not in POLICIES:
             raise ConfigError(f"expected a conflation policy among {', '.join(POLICIES)}, found {policy!r}")
         # A Strategy brings a host that sets its clock and names it when it raises; other handlers need none.
         self.host: Any = handler.hosted() if hasattr(handler, "hosted") else handler
-        self.probe = LatencyProbe(self.host) if is_live else None
-        self.digest = CallbackDigest(self.probe or self.host)
+        self.latency = latency
+        self.digest = CallbackDigest(self.host if latency is None else LatencyProbe(self.host, latency))
         self.conflator = Conflator(self.digest) if policy != "none" else None
         self.head: EventHandler = self.conflator or self.digest
 
@@ -102,11 +106,12 @@ class _Chain:
         digest, conflator = self.digest, self.conflator
         report.trades, report.quotes, report.books = digest.trades, digest.quotes, digest.books
         report.deltas, report.statuses, report.digest = digest.deltas, digest.statuses, digest.hexdigest
+        report.others = digest.others
         if conflator is not None:
             report.quotes_merged = conflator.quotes_in - conflator.quotes_out
+            report.tickers_merged = conflator.tickers_in - conflator.tickers_out
             report.books_merged = conflator.books_in - conflator.books_out
-        if self.probe is not None:
-            report.latency = self.probe.read_to_callback
+        report.latency = self.latency
         for pipeline in pipelines:
             report.messages += pipeline.messages
             report.payload_bytes += pipeline.payload_bytes
@@ -114,6 +119,8 @@ class _Chain:
             report.superseded += pipeline.superseded
             report.applied += pipeline.books.applied
             report.gaps += pipeline.books.gaps
+            report.verified += pipeline.books.verified
+            report.mismatched += pipeline.books.mismatched
             report.order_books += pipeline.books.books
             for kind, problem in pipeline.problems.items():
                 known = report.problems.setdefault(kind, Problem(kind, problem.first))
@@ -136,18 +143,20 @@ async def live(
     endpoints: Endpoints | None = None,
     ssl_context: ssl.SSLContext | None = None,
     config: Any = None,
+    latency: bool = False,
 ) -> Report:
     """Run `handler` on live data until `duration` (seconds) has passed, `stop` is set or the task is cancelled.
 
     `policy` is one of `feeds.conflation.POLICIES`. `record_to` names a new file that gets everything received.
-    `config` is a `feeds.live.feed.FeedConfig`. Raises UnknownExchange, UnknownSymbol and ConfigError for what cannot
-    be, SubscriptionRefused for what the exchange refuses, FetchError without instrument metadata, and whatever the
-    handler raises (a strategy: StrategyError).
+    `latency` measures where the time between packet and handler goes, for `Report.latency`. `config` is a
+    `feeds.live.feed.FeedConfig`. Raises UnknownExchange, UnknownSymbol and ConfigError for what cannot be,
+    SubscriptionRefused for what the exchange refuses, FetchError without instrument metadata, and whatever the handler
+    raises (a strategy: StrategyError).
     """
     from feeds.live.feed import LiveFeed  # aiohttp: only for who goes live
 
     found = find_exchange(exchange)
-    chain = _Chain(handler, policy, is_live=True)
+    chain = _Chain(handler, policy, Latency(is_live=True) if latency else None)
     report = Report("live", policy)
     wanted = subscriptions(symbols, channels)
     writer = None if record_to is None else RecordingWriter(record_to, metadata={"policy": policy})
@@ -162,6 +171,7 @@ async def live(
             ssl_context=ssl_context,
             writer=writer,
             policy=policy,
+            latency=chain.latency,
         ) as feed:
             ending = asyncio.ensure_future(_stop_later(feed.stop, duration, stop))
             chain.start()
@@ -235,22 +245,23 @@ def replay(
     end: int | None = None,
     check: bool = False,
     reference: bool = False,
-    format: Literal["auto", "native", "collector"] = "auto",
+    format: Literal["auto", "native", "collector", "cryptofeed", "tardis"] = "auto",
     exchange: str | None = None,
     progress: Callable[[RawSource], None] | None = None,
+    latency: bool = False,
 ) -> Report:
     """Run `handler` on recordings, one after the other, through the code that runs live.
 
     `speed` paces by the recorded receive times (1.0 = as it was, None = as fast as possible). Data events before
     `start` and messages after `end` (ns since the epoch, receive time) are not delivered; what lies before `start`
     still builds the books. `check` compares books with quotes where the exchange numbers both alike, in a pass of its
-    own, which sees all of them. `reference` decodes everything with the reference engine. Bursts are those of the
-    recording: "batch" and "drained" are the same here. Raises RecordingError, and whatever the handler raises (a
-    strategy: StrategyError).
+    own, which sees all of them. `reference` decodes everything with the reference engine. `latency` measures decoding,
+    books and callbacks, for `Report.latency`. Bursts are those of the recording: "batch" and "drained" are the same
+    here. Raises RecordingError, and whatever the handler raises (a strategy: StrategyError).
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
-    chain = _Chain(handler, policy, is_live=False)
+    chain = _Chain(handler, policy, Latency() if latency else None)
     head = chain.head if start is None else ReplayWindow(chain.head, start)
     report = Report("replay", policy)
     instruments = Instruments()
@@ -266,6 +277,7 @@ def replay(
                     instruments=instruments,
                     reference=reference,
                     skip_superseded=chain.conflator is not None,
+                    latency=chain.latency,
                 )
                 for _ in _slices(run, speed, end):
                     if progress is not None:

@@ -109,7 +109,7 @@ cdef class SocketReader:
         """The event loop says that something can be read."""
         self.read()
 
-    cdef bint read(self) except -1:
+    cdef int read(self) except -1:
         cdef Py_ssize_t total = 0
         cdef Py_ssize_t size, room = 0
         try:
@@ -129,7 +129,7 @@ cdef class SocketReader:
             self.error = exc
             self.abort()
             raise
-        return total > 0
+        return 0
 
     cdef Py_ssize_t _read_once(self, Py_ssize_t* room) except -2:
         """Read once, and hand over what was read: how many bytes; 0: the stream has ended."""
@@ -252,7 +252,6 @@ cdef class BusyPoller:
         cdef:
             list readers = self.readers
             int64_t end = monotonic_ns() + self.turn_ns
-            bint has_read = False
             Py_ssize_t i
 
         if not self.is_running:
@@ -262,10 +261,9 @@ cdef class BusyPoller:
         while True:
             i = 0
             while i < len(readers):     # which a reader may leave on the way
-                has_read |= (<SocketReader> readers[i]).read()
+                (<SocketReader> readers[i]).read()
                 i += 1
-            # After a read, others wait for what it brought about.
-            if has_read or monotonic_ns() >= end:
+            if monotonic_ns() >= end or not self.is_running:
                 break
 
 
@@ -276,7 +274,8 @@ def start_busy_polling(*, double turn=50e-6):
     Connections that ws_connect() opens from now on are read directly, without asking the event loop, those to wss as
     well; everything else goes on as before.
 
-    turn -- seconds after which the event loop has its turn when nothing arrives: timers may be as late.
+    turn -- seconds after which the event loop has its turn: timers, and tasks that a listener wakes, may be as late. A
+        turn costs a system call or two; 0 takes one after every look at the sockets, for those who wait in tasks.
 
     ValueError for a negative turn; RuntimeError without a running event loop, or if it is polling already.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -149,6 +150,22 @@ def test_users_package_builds_on_the_wheel_and_runs(
         "BTCUSDT microprice 100.0375 lean -0.25 updates 2 of 3 right 1 of 2",
         "NOSUCH unknown",
     ]
+
+
+def test_the_echo_in_cython_builds_on_the_wheel_and_runs(python: Path, sources: Path, tmp_path: Path) -> None:
+    example = shutil.copytree(sources / "examples" / "cython_echo", tmp_path / "example")
+    _install(python, "--no-build-isolation", str(example))
+    module = [python, "-I", "-W", "error", "-m", "echo"]
+    with subprocess.Popen([*module, "serve"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            port = server.stdout.readline().strip()
+            for options, size in ((["--size", "4096"], 4096), (["--busy-poll"], 256)):
+                said = _run([*module, "ping", port, "--rounds", "100", *options], tmp_path)
+                assert said.partition(":")[0] == f"100 round trips of {size} bytes, 0 wrong"
+        finally:
+            server.send_signal(signal.SIGINT)
+    assert server.returncode == 0
 
 
 def _install(python: Path, *arguments: str) -> None:

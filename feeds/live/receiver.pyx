@@ -75,6 +75,8 @@ cdef class Receiver(WSListener):
         if not self._in_read:
             self.ts_recv = wall_ns()
             self._in_read = True
+            if self.pipeline.latency is not None and frame.kernel_time_ns:
+                self.pipeline.latency.kernel_to_read.add(self.ts_recv - frame.kernel_time_ns)
         if last:
             self._in_read = False
             if self.drain_reads and self._drains_on():

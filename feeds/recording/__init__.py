@@ -11,12 +11,14 @@ from feeds.recording.errors import (
 from feeds.recording.importers import CollectorReader, open_recording
 from feeds.recording.message import DRAINED, LAST_IN_BATCH, Kind, RawMessage
 from feeds.recording.reader import RawSource, RecordingReader
+from feeds.recording.text_formats import CryptofeedReader, TardisReader
 from feeds.recording.writer import RecordingWriter
 
 __all__ = [
     "DRAINED",
     "LAST_IN_BATCH",
     "CollectorReader",
+    "CryptofeedReader",
     "Damage",
     "Kind",
     "NotARecording",
@@ -27,6 +29,7 @@ __all__ = [
     "RecordingExists",
     "RecordingReader",
     "RecordingWriter",
+    "TardisReader",
     "UnsupportedVersion",
     "open_recording",
 ]

@@ -1,0 +1,1 @@
+"""An example: WebSocket listeners outside of picows-feeds, in Cython."""
