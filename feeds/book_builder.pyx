@@ -274,7 +274,7 @@ cdef class BookBuilder(Stage):
             self._turn(entry, LIVE, "top-N snapshot" if snapshot.depth else "snapshot joined", snapshot.ts_event,
                        snapshot.ts_recv)
         if not held:
-            self._tell(entry, snapshot, 1, snapshot.ts_event)
+            self._tell(entry, snapshot, snapshot.merged, snapshot.ts_event)
             return 0
         for delta in held:
             if book._state != LIVE and book._state != CROSSED:           # a handler ended the connection meanwhile
@@ -284,7 +284,7 @@ cdef class BookBuilder(Stage):
                 return 0
             if first is None:                        # stands for the snapshot too, which it supersedes
                 first = delta
-                self._tell(entry, delta, 2, ts_event_first if ts_event_first else delta.ts_event)
+                self._tell(entry, delta, 1 + snapshot.merged, ts_event_first if ts_event_first else delta.ts_event)
             else:
                 self._tell(entry, delta, 1, delta.ts_event)
         return 0

@@ -131,7 +131,8 @@ _policy_option = click.option(
     type=click.Choice(POLICIES),
     default="batch",
     show_default=True,
-    help="batch: once per socket read and instrument, the newest state. none: every update.",
+    help="batch: once per socket read and instrument, the newest state. drained: once per all that has arrived. "
+    "none: every update.",
 )
 _strategy_option = click.option(
     "--strategy", metavar="MODULE:CLASS", help="A strategy of yours; modules of the current folder are found."
@@ -475,7 +476,11 @@ def report_table(report: Report) -> Table:
     if report.mode == "live":
         rows.append(("frames", f"{report.frames:,}", f"{report.connects} connects"))
     rows += [
-        ("bursts", f"{report.batches:,}", "socket reads that brought messages"),
+        (
+            "bursts",
+            f"{report.batches:,}",
+            "of messages: socket reads" + (", drained" if report.policy == "drained" else ""),
+        ),
         (
             "callbacks",
             f"{report.callbacks:,}",
@@ -486,6 +491,7 @@ def report_table(report: Report) -> Table:
             f"{report.quotes_merged + report.books_merged:,}",
             f"{report.quotes_merged:,} quotes, {report.books_merged:,} book messages",
         ),
+        ("not decoded", f"{report.superseded:,}", "of them: a newer one of the same burst says it all"),
         ("book messages", f"{report.applied:,}", f"applied to books, of {report.deltas:,}"),
         ("gaps", f"{report.gaps:,}", "found, each repaired by a new snapshot" if report.gaps else "none found"),
     ]

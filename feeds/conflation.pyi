@@ -9,10 +9,13 @@ __all__ = ["POLICIES", "Conflator", "conflated"]
 POLICIES: Final[tuple[str, ...]]
 
 def conflated(handler: EventHandler, policy: str = "batch") -> EventHandler:
-    """Return what stands before `handler` under a policy: "batch" (newest state once per socket read) or "none"."""
+    """Return what stands before `handler` under a policy: "none" (every update), "batch" or "drained" (the newest).
+
+    These two differ in what a live feed makes a batch of: one socket read, or all reads until nothing more has arrived.
+    """
 
 class Conflator(Stage):
-    """Holds books, quotes and tickers back until the batch (all messages of one socket read) ends."""
+    """Holds books, quotes and tickers back until the batch (all messages of one socket read, or of several) ends."""
 
     def __init__(self, downstream: EventHandler) -> None: ...
     @property

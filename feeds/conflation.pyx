@@ -9,12 +9,15 @@ from feeds.events cimport BookStatus, EventHandler, Number, Trade, is_unshared
 
 __all__ = ["POLICIES", "Conflator", "conflated"]
 
-POLICIES = ("batch", "none")
+POLICIES = ("batch", "drained", "none")
 
 
 def conflated(EventHandler handler not None, str policy="batch"):
-    """Return what stands before `handler` under a policy: "batch" (newest state once per socket read) or "none"."""
-    if policy == "batch":
+    """Return what stands before `handler` under a policy: "none" (every update), "batch" or "drained" (the newest).
+
+    These two differ in what a live feed makes a batch of: one socket read, or all reads until nothing more has arrived.
+    """
+    if policy == "batch" or policy == "drained":
         return Conflator(handler)
     if policy == "none":
         return handler
@@ -22,7 +25,7 @@ def conflated(EventHandler handler not None, str policy="batch"):
 
 
 cdef class Conflator(Stage):
-    """Holds books, quotes and tickers back until the batch (all messages of one socket read) ends.
+    """Holds books, quotes and tickers back until the batch (all messages of one socket read, or of several) ends.
 
     Then each instrument that changed gets at most one `on_book`, one `on_quote` and one `on_ticker`, carrying the newest
     state and saying in `merged` and `ts_event_first` what it stands for; of a ticker, the newest of each field. Instruments
@@ -44,7 +47,7 @@ cdef class Conflator(Stage):
     cpdef on_quote(self, Quote event):
         cdef _Due due = self._due_of(event.instrument)
         cdef Quote quote
-        self.quotes_in += 1
+        self.quotes_in += event.merged
         if not is_unshared(<void*> due.quote):       # whoever got the last one has kept it
             due.quote = Quote.__new__(Quote)
             due.quote.merged = 0

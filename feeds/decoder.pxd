@@ -12,6 +12,10 @@ cdef class Route:
         bytes text               # the name, and what follows it up to the payload
         readonly Wire wire
         readonly Instrument instrument
+        readonly bint supersedes     # a message says all that those before it on this stream said
+        # For the pipeline: the last batch in which one was decoded, and the newest that it holds (-1: none).
+        uint64_t batch
+        Py_ssize_t newest
 
 
 cdef struct RouteSlot:
@@ -29,6 +33,8 @@ cdef class Decoder:
         public bint reference            # never use the scanner: for tests and doubts
         readonly uint64_t scanned        # messages that the hot engine decoded
         readonly uint64_t referred       # messages that went to decode_other
+        # How many messages the next event stands for, with those that were skipped because it supersedes them.
+        int stands_for
         list _requests
         # The message around a stream's payload: before the stream name, between name and payload, after the payload.
         bytes _before, _between, _after
@@ -45,6 +51,10 @@ cdef class Decoder:
     # In two steps: False says that the message is for the second one, and that nothing has happened yet.
     cdef bint scan_view(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
     cdef int refer_view(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
+    # The first step in two. Where the message goes, None if no route takes it; at[0] is then at the stream's payload.
+    cdef Route find_route(self, const char** at, const char* end)
+    # `data` is that payload, `end` the end of the message.
+    cdef bint scan_routed(self, Route route, const char* data, const char* end, int64_t ts_recv) except -1
     cpdef decode(self, bytes payload, int64_t ts_recv)
     # What no route takes. Subclasses decode it with the reference engine, or raise DecodeError.
     cpdef decode_other(self, bytes payload, int64_t ts_recv)
@@ -55,7 +65,6 @@ cdef class Decoder:
     # Reference engine: `data` is the payload of `wire`.
     cpdef decode_as(self, Wire wire, Instrument instrument, object data, int64_t ts_recv)
 
-    cdef bint _scan(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
     cdef int _prepare(self, Wire wire, Instrument instrument, Values* values) except -1
     cdef int _prepare_grown(self, Wire wire, Instrument instrument, Values* values) except -1
     cdef int _emit(self, Wire wire, Instrument instrument, Values* values, int64_t ts_recv) except -1

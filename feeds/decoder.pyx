@@ -78,6 +78,7 @@ cdef class Decoder:
     def __cinit__(self, Instruments instruments not None, EventHandler downstream not None, **_):
         self.instruments = instruments
         self.downstream = downstream
+        self.stands_for = 1
         self._requests = []
         self._routes = []
         self._slot_count = 64
@@ -151,10 +152,9 @@ cdef class Decoder:
         return 0
 
     cdef bint scan_view(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
-        if self.reference or not self._scan(data, size, ts_recv):
-            return False
-        self.scanned += 1
-        return True
+        cdef const char* payload = data
+        cdef Route route = self._route_of(&payload, data + size)
+        return route is not None and self.scan_routed(route, payload, data + size, ts_recv)
 
     cdef int refer_view(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
         self.referred += 1
@@ -177,22 +177,22 @@ cdef class Decoder:
                               f"{values.of[<int> TS_EVENT]}", kind="bad_value", payload=bytes(data))
         self._emit(wire, instrument, &values, ts_recv)
 
-    cdef bint _scan(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
-        """Decode a message of a known stream. False: not one, or not quite: the reference shall look at it."""
+    cdef Route find_route(self, const char** at, const char* end):
+        return self._route_of(at, end)
+
+    cdef bint scan_routed(self, Route route, const char* data, const char* end, int64_t ts_recv) except -1:
+        """Decode the payload of a known stream. False: not quite what is expected, the reference shall look at it."""
         cdef:
             const char* p = data
-            const char* end = data + size
             Py_ssize_t after
-            Route route = self._route_of(&p, end)
             Wire wire
             Instrument instrument
             Values values
             int status
-        if route is None:
+        if self.reference:
             return False
         wire = route.wire
         instrument = route.instrument
-        data = p
         self._prepare(wire, instrument, &values)
         status = wire.scan(&p, end, &values)
         if status == SCAN_GROW:
@@ -210,6 +210,7 @@ cdef class Decoder:
         if skip_space(p + after, end) != end or not _set_time(&values):
             return False
         self._emit(wire, instrument, &values, ts_recv)
+        self.scanned += 1
         return True
 
     cdef int _prepare(self, Wire wire, Instrument instrument, Values* values) except -1:
@@ -261,7 +262,8 @@ cdef class Decoder:
             quote.ask_price_mantissa = values.of[<int> ASK_PRICE]
             quote.ask_qty_mantissa = values.of[<int> ASK_QTY]
             quote.sequence = values.of[<int> SEQUENCE]
-            quote.merged = 1
+            quote.merged = self.stands_for
+            self.stands_for = 1
             quote.ts_event_first = ts_event
             self.downstream.on_quote(quote)
         elif wire.kind == TRADE:
@@ -281,6 +283,8 @@ cdef class Decoder:
             delta.begin(instrument, ts_event, ts_recv)
             delta.is_snapshot = wire.is_snapshot
             delta.depth = wire.depth
+            delta.merged = self.stands_for
+            self.stands_for = 1
             delta.first_id = values.of[<int> FIRST_ID]
             delta.last_id = values.of[<int> LAST_ID]
             delta.previous_id = values.of[<int> PREVIOUS_ID]
@@ -354,6 +358,8 @@ cdef Route _route(bytes name, bytes between, Wire wire, Instrument instrument):
     route.text = name + between + bytes(ROUTE_PADDING)
     route.wire = wire
     route.instrument = instrument
+    route.supersedes = wire.kind == QUOTE or (wire.kind == BOOK_DELTA and wire.is_snapshot and wire.depth != 0)
+    route.newest = -1
     return route
 
 

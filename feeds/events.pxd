@@ -70,6 +70,7 @@ cdef class BookDelta(Event):
         readonly int64_t first_id
         readonly int64_t last_id
         readonly int64_t previous_id
+        readonly int merged                  # messages that this one stands for: more than 1 for a top-N snapshot only
         # A snapshot in the stream: what came before it on the connection is in it or void. False for a reply to a request,
         # which the deltas that were held meanwhile continue.
         readonly bint starts_over

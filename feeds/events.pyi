@@ -159,6 +159,9 @@ class BookDelta(Event):
     @property
     def previous_id(self) -> int: ...
     @property
+    def merged(self) -> int:
+        """Messages that this one stands for: more than 1 only for a top-N snapshot that superseded others undecoded."""
+    @property
     def starts_over(self) -> bool:
         """A snapshot in the stream: nothing before it matters."""
     @property

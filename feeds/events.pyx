@@ -298,6 +298,7 @@ cdef class BookDelta(Event):
     def __cinit__(self):
         self.bid_levels.items = self.ask_levels.items = NULL
         self.first_id = self.last_id = self.previous_id = self.checksum = -1
+        self.merged = 1
 
     def __init__(self, Instrument instrument not None, *, bids=(), asks=(), bint is_snapshot=False, int depth=0,
                  int64_t first_id=-1, int64_t last_id=-1, int64_t previous_id=-1, bint starts_over=False, int window=0,
@@ -351,6 +352,7 @@ cdef class BookDelta(Event):
         other.qty_decimals = self.qty_decimals
         other.is_snapshot = self.is_snapshot
         other.depth = self.depth
+        other.merged = self.merged
         other.first_id = self.first_id
         other.last_id = self.last_id
         other.previous_id = self.previous_id

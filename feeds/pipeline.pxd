@@ -1,8 +1,9 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from feeds.book_builder cimport BookBuilder
-from feeds.decoder cimport Decoder
+from feeds.decoder cimport Decoder, Route
 from feeds.events cimport EventHandler
+from feeds.held cimport HeldMessages
 from feeds.latency cimport Latency
 
 
@@ -18,10 +19,23 @@ cdef class Pipeline:
         readonly uint64_t messages
         readonly uint64_t payload_bytes
         readonly uint64_t batches
+        readonly uint64_t superseded     # of `messages`, those that were not decoded: a newer one of the batch stood in
         readonly dict problems           # kind -> Problem
         object _new_decoder
         bint _busy                       # a callback has not returned yet
         bint _disconnected               # replies that were asked for before are of no use
+        HeldMessages _held               # None: every message is decoded at once
+        list _held_routes                # those that have messages in `_held`, in the order in which they got the first
+        Py_ssize_t _settled              # how many of these have been dealt with
+        # The route of the message that was held last, and what its messages begin and end with: the next one is often of
+        # the same stream. `_beginning` is NULL where there is none, and lies in `_held`; `_ending` is the decoder's.
+        Route _last_route
+        const char* _beginning
+        Py_ssize_t _beginning_size
+        const char* _ending
+        Py_ssize_t _ending_size
+        bint _holds_books                # one of them is of a top-N book
+        uint64_t _batch                  # of Route.batch: counts up, from 1
 
     # `data` may point into a receive buffer; nothing keeps it. Not to be called from a handler of this pipeline.
     cdef int on_view(self, const char* data, Py_ssize_t size, int64_t ts_recv, bint last_in_batch) except -1
@@ -29,4 +43,14 @@ cdef class Pipeline:
     cpdef on_reply(self, str tag, bytes payload, int64_t ts_recv)
     cpdef on_tick(self, int64_t ts_recv)
     cdef int _enter(self) except -1
-    cdef int _refer(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
+    # False: the message could not be decoded.
+    cdef bint _refer(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
+    cdef int _decode_or_hold(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
+    # Whether the message was held, as one more of the stream of the last one.
+    cdef bint _hold_next(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
+    # False: it does not look like a message that could be skipped, or there is no room.
+    cdef bint _hold(self, Decoder decoder, Route route, const char* data, Py_ssize_t size, const char* payload,
+                    int64_t ts_recv) except -1
+    cdef int _settle(self, int64_t ts_recv) except -1
+    cdef int _decode_newest(self, Decoder decoder, Route route, int64_t ts_recv) except -1
+    cdef int _end_batch(self, int64_t ts_recv) except -1

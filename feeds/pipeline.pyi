@@ -21,7 +21,10 @@ class Problem:
     def __init__(self, kind: str, first: str) -> None: ...
 
 class Pipeline:
-    """Runs the messages of one connection through a decoder and its books into `downstream`."""
+    """Runs the messages of one connection through a decoder and its books into `downstream`.
+
+    `skip_superseded` is for a `downstream` that conflates.
+    """
 
     def __init__(
         self,
@@ -31,6 +34,8 @@ class Pipeline:
         *,
         source: int = 0,
         reference: bool = False,
+        skip_superseded: bool = False,
+        max_held_bytes: int = 262_144,
         latency: Latency | None = None,
     ) -> None: ...
     @property
@@ -52,13 +57,18 @@ class Pipeline:
     @property
     def batches(self) -> int: ...
     @property
+    def superseded(self) -> int:
+        """Of `messages`, those that were not decoded, because a newer one of the batch says all that they said."""
+    @property
+    def skip_superseded(self) -> bool: ...
+    @property
     def problems(self) -> dict[str, Problem]: ...
     def on_message(self, payload: bytes, ts_recv: int, last_in_batch: bool) -> None:
         """Take one whole WebSocket message; `last_in_batch` ends the batch and lets conflated events out."""
     def on_reply(self, tag: str, payload: bytes, ts_recv: int) -> None:
         """Take the reply to a `Fetch` with this tag. It is a batch of its own."""
     def on_tick(self, ts_recv: int) -> None:
-        """Time has come to `ts_recv` without a message: an empty batch, for timers."""
+        """Time has come to `ts_recv` without a message: it ends the batch, or is an empty one, for timers."""
     def on_connected(self, reason: str, ts_recv: int) -> None: ...
     def on_disconnected(self, reason: str, ts_recv: int) -> None: ...
     def on_status(self, status: str, reason: str, ts_recv: int) -> None:

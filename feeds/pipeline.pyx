@@ -1,9 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, nonecheck=True
 """The pipeline: messages of one connection in, events out, through the same code live and in replay."""
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy
 
+from feeds.decoder cimport Decoder, Route
 from feeds.events cimport FeedStatus
+from feeds.held cimport HeldMessage, HeldMessages
+from feeds.wire cimport BOOK_DELTA
 from feeds.latency cimport begin_message
 
 from feeds.errors import DecodeError
@@ -11,6 +16,7 @@ from feeds.errors import DecodeError
 __all__ = ["Pipeline", "Problem"]
 
 MAX_PROBLEM_KINDS = 256          # kinds may carry names that the peer chose
+DEFAULT_MAX_HELD_BYTES = 256 * 1024      # of the messages of one batch that may be superseded
 
 
 class Problem:
@@ -33,10 +39,23 @@ cdef class Pipeline:
     `exchange` is a `feeds.exchange.Exchange`; `downstream` is what `feeds.conflation.conflated` returns, or any handler;
     pipelines of several connections may share it. A message that cannot be decoded is counted in `problems` under its kind,
     told once per kind as a `FeedStatus("problem")`, and skipped. `latency` is told how long decoding and books take.
+
+    `skip_superseded` is for a `downstream` that conflates: messages that say all that those before them on their stream said
+    (best bid and offer, top-N snapshots) are then not decoded when a newer one of the stream stands in the same batch.
+    Of each stream and batch the first is decoded as it comes, which gives the receipt its time and the instrument its
+    turn; the others are held until the batch ends, and then the newest is decoded and stands for all of them in `merged`.
+    So the events at the batch's end are those of decoding everything. What is not told is what a conflating handler does
+    not ask for: `on_book_delta` of skipped top-N snapshots, and a book that was crossed for a moment between two of
+    them. `superseded` counts what was skipped.
+
+    A skipped message has been looked at only as far as that it begins as one of its stream and ends as an object; what
+    else does not look so is decoded at once, after the newest before it. Where the newest cannot be decoded it is a
+    problem like any other, and the one before it is taken. `max_held_bytes` bounds what is held: when it is reached, the
+    newest of every stream are decoded and holding begins anew.
     """
 
     def __init__(self, exchange, instruments, EventHandler downstream not None, *, int source=0, bint reference=False,
-                 Latency latency=None):
+                 bint skip_superseded=False, Py_ssize_t max_held_bytes=DEFAULT_MAX_HELD_BYTES, Latency latency=None):
         self.exchange = exchange.id
         self.source = source
         self.problems = {}
@@ -46,31 +65,51 @@ cdef class Pipeline:
         self._new_decoder = lambda: exchange.new_decoder(instruments, self.books, reference=reference)
         self.decoder = self._new_decoder()
         self.books.decoder = self.decoder
+        self._held = HeldMessages(max_held_bytes) if skip_superseded else None
+        self._held_routes = []
+        self._batch = 1
+
+    @property
+    def skip_superseded(self):
+        """Whether messages are not decoded that a newer one of the batch supersedes."""
+        return self._held is not None
 
     cdef int on_view(self, const char* data, Py_ssize_t size, int64_t ts_recv, bint last_in_batch) except -1:
-        cdef Decoder decoder = self.decoder          # a handler may replace it meanwhile
+        cdef Decoder decoder
+        if self._beginning != NULL and not (last_in_batch or self._busy) and self._hold_next(data, size, ts_recv):
+            self.messages += 1
+            self.payload_bytes += size
+            return 0
+        decoder = self.decoder                       # a handler may replace it meanwhile
         self._enter()
-        if self.latency is not None:
-            begin_message(self.latency, ts_recv)
         self.messages += 1
         self.payload_bytes += size
         try:
-            if not decoder.scan_view(data, size, ts_recv):
-                self._refer(decoder, data, size, ts_recv)
+            if self._held is not None:
+                self._decode_or_hold(decoder, data, size, ts_recv)
+            else:
+                if self.latency is not None:
+                    begin_message(self.latency, ts_recv)
+                if not decoder.scan_view(data, size, ts_recv):
+                    self._refer(decoder, data, size, ts_recv)
             if last_in_batch:
                 self.batches += 1
-                self.books.on_batch_end(ts_recv)
+                self._end_batch(ts_recv)
         finally:
             self._busy = False
         return 0
 
-    cdef int _refer(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
-        # Apart from `on_view`, because to be ready for an exception has a cost, which the hot engine need not pay.
+    cdef bint _refer(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
+        """Decode a message with the reference engine. False: it cannot be decoded, which is reported.
+
+        Apart from `on_view`, because to be ready for an exception has a cost, which the hot engine need not pay.
+        """
         try:
             decoder.refer_view(data, size, ts_recv)
         except DecodeError as error:
             self._report(error, ts_recv)
-        return 0
+            return False
+        return True
 
     cpdef on_message(self, bytes payload, int64_t ts_recv, bint last_in_batch):
         """Take one whole WebSocket message; `last_in_batch` ends the batch and lets conflated events out."""
@@ -88,17 +127,121 @@ cdef class Pipeline:
         if self._disconnected:
             return
         self._enter()
-        if self.latency is not None:
-            self.latency.measuring = False           # the callbacks that follow belong to no message
         try:
+            self._settle(ts_recv)
+            if self.latency is not None:
+                self.latency.measuring = False       # the callbacks that follow belong to no message
             try:
                 decoder.decode_reply(tag, payload, ts_recv)
             except DecodeError as error:
                 self._report(error, ts_recv)
                 self._fail(tag)
-            self.books.on_batch_end(ts_recv)
+            self._end_batch(ts_recv)
         finally:
             self._busy = False
+
+    cdef int _decode_or_hold(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
+        cdef const char* payload = data
+        cdef Route route = decoder.find_route(&payload, data + size)
+        if route is not None and route.batch == self._batch:
+            if self._hold(decoder, route, data, size, payload, ts_recv):
+                return 0
+            self._settle(ts_recv)
+        elif self._holds_books and (route is None or route.wire.kind == BOOK_DELTA):
+            self._settle(ts_recv)                    # messages of books keep their order
+        if self.latency is not None:
+            begin_message(self.latency, ts_recv)
+        if route is None or not decoder.scan_routed(route, payload, data + size, ts_recv):
+            self._refer(decoder, data, size, ts_recv)
+        if route is not None and route.supersedes:
+            route.batch = self._batch
+        return 0
+
+    cdef bint _hold(self, Decoder decoder, Route route, const char* data, Py_ssize_t size, const char* payload,
+                    int64_t ts_recv) except -1:
+        cdef Py_ssize_t index
+        self._ending = PyBytes_AS_STRING(decoder._after)
+        self._ending_size = PyBytes_GET_SIZE(decoder._after)
+        if not _is_whole(data, size, payload, self._ending, self._ending_size):
+            return False
+        index = self._held.add(data, size, ts_recv, route.newest)
+        if index < 0:
+            return False
+        if route.newest < 0:
+            self._held_routes.append(route)
+            self._holds_books |= route.wire.kind == BOOK_DELTA
+        route.newest = index
+        self._last_route = route
+        self._beginning = self._held.data + self._held.messages[index].at
+        self._beginning_size = payload - data
+        if self._beginning_size < 8:                 # too short for the quick comparison
+            self._beginning = NULL
+        return True
+
+    @cython.nonecheck(False)
+    cdef inline bint _hold_next(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
+        cdef Py_ssize_t index
+        if (not _begins_with(data, size, self._beginning, self._beginning_size)
+                or not _is_whole(data, size, data + self._beginning_size, self._ending, self._ending_size)):
+            return False
+        index = self._held.add(data, size, ts_recv, self._last_route.newest)
+        if index < 0:
+            return False
+        self._last_route.newest = index
+        self._beginning = self._held.data + self._held.messages[index].at
+        return True
+
+    cdef int _settle(self, int64_t ts_recv) except -1:
+        """Decode the newest message of each stream of which some are held. A handler may bring this about once more."""
+        cdef Decoder decoder = self.decoder
+        cdef Route route
+        self._batch += 1                             # from now on the next of each stream is the first
+        if not self._held_routes:
+            return 0
+        try:
+            while self._settled < len(self._held_routes):
+                route = <Route> self._held_routes[self._settled]
+                self._settled += 1
+                self._decode_newest(decoder, route, ts_recv)
+        finally:                                     # a handler that raises ends the batch for everybody
+            for route in self._held_routes:
+                route.newest = -1
+            self._held_routes.clear()
+            self._held.clear()
+            self._settled = 0
+            self._beginning = NULL
+            self._holds_books = False
+        return 0
+
+    cdef int _decode_newest(self, Decoder decoder, Route route, int64_t ts_recv) except -1:
+        """Decode the newest held message of a stream; where it cannot be decoded, the one before it, and so on."""
+        cdef Py_ssize_t index = route.newest
+        cdef HeldMessage message
+        cdef const char* data
+        cdef const char* payload
+        route.newest = -1
+        while index >= 0:
+            message = self._held.messages[index]
+            data = payload = self._held.data + message.at
+            if self.latency is not None:
+                begin_message(self.latency, message.ts_recv)
+            decoder.find_route(&payload, data + message.size)
+            decoder.stands_for = message.count
+            try:
+                if (decoder.scan_routed(route, payload, data + message.size, message.ts_recv)
+                        or self._refer(decoder, data, message.size, message.ts_recv)):
+                    self.superseded += message.count - 1
+                    return 0
+            finally:
+                decoder.stands_for = 1
+            index = message.before
+        return 0
+
+    cdef int _end_batch(self, int64_t ts_recv) except -1:
+        if self._held is not None:
+            self._settle(ts_recv)
+        self.books.on_batch_end(ts_recv)
+        return 0
 
     cdef int _enter(self) except -1:
         if self._busy:
@@ -108,11 +251,12 @@ cdef class Pipeline:
         return 0
 
     cpdef on_tick(self, int64_t ts_recv):
-        """Time has come to `ts_recv` without a message: an empty batch, for timers."""
-        self.books.on_batch_end(ts_recv)
+        """Time has come to `ts_recv` without a message: it ends the batch in progress or is an empty one, for timers."""
+        self._end_batch(ts_recv)
 
     def on_connected(self, str reason, int64_t ts_recv):
         """A connection stands: decoding starts with a new decoder."""
+        self._settle(ts_recv)
         self._disconnected = False
         self.decoder = self._new_decoder()
         self.books.decoder = self.decoder
@@ -125,8 +269,9 @@ cdef class Pipeline:
 
     def on_status(self, str status, str reason, int64_t ts_recv):
         """Pass on what the live shell has found out about the connection."""
+        self._settle(ts_recv)
         self.books.on_feed_status(FeedStatus(self.exchange, status, reason, source=self.source, ts_recv=ts_recv))
-        self.books.on_batch_end(ts_recv)
+        self._end_batch(ts_recv)
 
     def on_fetch_failed(self, str tag, int64_t ts_recv, str reason):
         """A `Fetch` will not be answered: whoever waits for it may ask again."""
@@ -146,3 +291,32 @@ cdef class Pipeline:
             self.books.on_feed_status(
                 FeedStatus(self.exchange, "problem", f"{kind}: {error}", source=self.source, ts_recv=ts_recv))
         problem.count += 1
+
+
+cdef inline bint _begins_with(const char* data, Py_ssize_t size, const char* beginning, Py_ssize_t beginning_size) noexcept:
+    """Whether `data` begins so: eight bytes at a time, of at least eight."""
+    cdef Py_ssize_t at = 0
+    cdef uint64_t word, other
+    if size < beginning_size:
+        return False
+    while True:
+        memcpy(&word, data + at, 8)
+        memcpy(&other, beginning + at, 8)
+        if word != other:
+            return False
+        if at + 8 >= beginning_size:
+            return True
+        at = min(at + 8, beginning_size - 8)
+
+
+cdef inline bint _is_whole(const char* data, Py_ssize_t size, const char* payload, const char* ending,
+                           Py_ssize_t ending_size) noexcept:
+    """Whether `payload`, in a message of which the envelope ends so, begins and ends as an object does."""
+    cdef const char* tail = data + size - ending_size
+    cdef Py_ssize_t i
+    if tail - payload < 2 or payload[0] != c'{' or (tail - 1)[0] != c'}':
+        return False
+    for i in range(ending_size):
+        if tail[i] != ending[i]:
+            return False
+    return True

@@ -13,6 +13,7 @@ cdef class Replay:
         readonly EventHandler handler
         readonly Instruments instruments
         readonly bint reference
+        readonly bint skip_superseded
         readonly Latency latency         # None: nothing is measured
         readonly dict notes              # tag -> the last note of that tag
         readonly int64_t ts_recv         # of the last message

@@ -14,7 +14,8 @@ __all__ = ["Replay", "ReplayWindow"]
 class Replay:
     """Plays a recording into `handler`, which usually is what `feeds.conflation.conflated` returns.
 
-    `wrap(handler)` may put a stage between the books and `handler`, per connection.
+    `wrap(handler)` may put a stage between the books and `handler`, per connection. `skip_superseded` is for a
+    `handler` that conflates: see `Pipeline`.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class Replay:
         instruments: Instruments | None = None,
         reference: bool = False,
         wrap: Callable[[EventHandler], EventHandler] | None = None,
+        skip_superseded: bool = False,
         latency: Latency | None = None,
     ) -> None: ...
     @property
@@ -35,6 +37,8 @@ class Replay:
     def instruments(self) -> Instruments: ...
     @property
     def reference(self) -> bool: ...
+    @property
+    def skip_superseded(self) -> bool: ...
     @property
     def latency(self) -> Latency | None: ...
     @property

@@ -42,15 +42,17 @@ cdef class Replay:
 
     Each connection of the recording gets its own `Pipeline`, with the exchange, the instruments and the decisions of the
     live run that were recorded: so the handler sees the calls that the live one saw. `wrap(handler)` may put a stage
-    between the books and `handler`, per connection. `latency` measures the stages before `handler`. A recording without instrument metadata has its instruments inferred.
+    between the books and `handler`, per connection. `latency` measures the stages before `handler`. `skip_superseded` is
+    for a `handler` that conflates: see `Pipeline`. A recording without instrument metadata has its instruments inferred.
     """
 
     def __init__(self, RawSource source not None, EventHandler handler not None, *, Instruments instruments=None,
-                 bint reference=False, wrap=None, Latency latency=None):
+                 bint reference=False, wrap=None, bint skip_superseded=False, Latency latency=None):
         self.source = source
         self.handler = handler
         self.instruments = Instruments() if instruments is None else instruments
         self.reference = reference
+        self.skip_superseded = skip_superseded
         self.notes = {}
         self._pipelines = {}
         self._wrap = wrap
@@ -142,7 +144,7 @@ cdef class Replay:
         handler = self.handler if self._wrap is None else self._wrap(self.handler)
         spoken = exchange(declared["exchange"]).spoken(str(declared.get("url", "")), self.source.ts_recv)
         self._pipelines[number] = Pipeline(spoken, self.instruments, handler, source=number, reference=self.reference,
-                                           latency=self.latency)
+                                           skip_superseded=self.skip_superseded, latency=self.latency)
 
     cdef Pipeline _pipeline(self, int number):
         if number == self._last_number and self._last_pipeline is not None:

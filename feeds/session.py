@@ -54,6 +54,7 @@ class Report:
     others: int = 0  # tickers, funding, open interest, liquidations, candles
     quotes_merged: int = 0  # quotes that a newer one of the same batch stood in for
     books_merged: int = 0  # book messages that a later update of the same batch stood for
+    superseded: int = 0  # messages that were not decoded, because a newer one of the same batch stood for them
     tickers_merged: int = 0
     applied: int = 0  # deltas and snapshots that became part of a book
     gaps: int = 0
@@ -90,7 +91,7 @@ class _Chain:
         self.host: Any = handler.hosted() if hasattr(handler, "hosted") else handler
         self.latency = latency
         self.digest = CallbackDigest(self.host if latency is None else LatencyProbe(self.host, latency))
-        self.conflator = Conflator(self.digest) if policy == "batch" else None
+        self.conflator = Conflator(self.digest) if policy != "none" else None
         self.head: EventHandler = self.conflator or self.digest
 
     def start(self) -> None:
@@ -115,6 +116,7 @@ class _Chain:
             report.messages += pipeline.messages
             report.payload_bytes += pipeline.payload_bytes
             report.batches += pipeline.batches
+            report.superseded += pipeline.superseded
             report.applied += pipeline.books.applied
             report.gaps += pipeline.books.gaps
             report.verified += pipeline.books.verified
@@ -145,10 +147,11 @@ async def live(
 ) -> Report:
     """Run `handler` on live data until `duration` (seconds) has passed, `stop` is set or the task is cancelled.
 
-    `record_to` names a new file that gets everything received. `latency` measures where the time between packet and
-    handler goes, for `Report.latency`. `config` is a `feeds.live.feed.FeedConfig`. Raises
-    UnknownExchange, UnknownSymbol and ConfigError for what cannot be, SubscriptionRefused for what the exchange
-    refuses, FetchError without instrument metadata, and whatever the handler raises (a strategy: StrategyError).
+    `policy` is one of `feeds.conflation.POLICIES`. `record_to` names a new file that gets everything received.
+    `latency` measures where the time between packet and handler goes, for `Report.latency`. `config` is a
+    `feeds.live.feed.FeedConfig`. Raises UnknownExchange, UnknownSymbol and ConfigError for what cannot be,
+    SubscriptionRefused for what the exchange refuses, FetchError without instrument metadata, and whatever the handler
+    raises (a strategy: StrategyError).
     """
     from feeds.live.feed import LiveFeed  # aiohttp: only for who goes live
 
@@ -167,6 +170,7 @@ async def live(
             endpoints=endpoints,
             ssl_context=ssl_context,
             writer=writer,
+            policy=policy,
             latency=chain.latency,
         ) as feed:
             ending = asyncio.ensure_future(_stop_later(feed.stop, duration, stop))
@@ -250,9 +254,10 @@ def replay(
 
     `speed` paces by the recorded receive times (1.0 = as it was, None = as fast as possible). Data events before
     `start` and messages after `end` (ns since the epoch, receive time) are not delivered; what lies before `start`
-    still builds the books. `check` compares books with quotes where the exchange numbers both alike. `reference`
-    decodes everything with the reference engine. `latency` measures decoding, books and callbacks, for
-    `Report.latency`. Raises RecordingError, and whatever the handler raises (a strategy: StrategyError).
+    still builds the books. `check` compares books with quotes where the exchange numbers both alike, in a pass of its
+    own, which sees all of them. `reference` decodes everything with the reference engine. `latency` measures decoding,
+    books and callbacks, for `Report.latency`. Bursts are those of the recording: "batch" and "drained" are the same
+    here. Raises RecordingError, and whatever the handler raises (a strategy: StrategyError).
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
@@ -261,13 +266,7 @@ def replay(
     report = Report("replay", policy)
     instruments = Instruments()
     pipelines: list[Pipeline] = []
-    checks: list[QuoteCheck] = []
     began = time.monotonic()
-
-    def checked(downstream: EventHandler) -> EventHandler:
-        checks.append(QuoteCheck(downstream))
-        return checks[-1]
-
     chain.start()
     try:
         for path in paths:
@@ -277,7 +276,7 @@ def replay(
                     head,
                     instruments=instruments,
                     reference=reference,
-                    wrap=checked if check else None,
+                    skip_superseded=chain.conflator is not None,
                     latency=chain.latency,
                 )
                 for _ in _slices(run, speed, end):
@@ -286,14 +285,34 @@ def replay(
                 pipelines += run.pipelines
                 report.damages += source.damages
                 noted = run.notes.get("digest")
-                if len(paths) == 1 and start is None and end is None and noted and noted["policy"] == policy:
+                is_whole = len(paths) == 1 and start is None and end is None
+                if is_whole and noted and (noted["policy"] == "none") == (policy == "none"):
                     report.recorded_digest = noted["digest"]
     finally:
         chain.stop()
         report.elapsed = time.monotonic() - began
         chain.fill(report, pipelines)
-    report.checks = [result for result in (check.result() for check in checks) if result.compared]
+    if check:
+        report.checks = _compare(paths, end, reference=reference, format=format, exchange=exchange)
     return report
+
+
+def _compare(
+    paths: Sequence[str | os.PathLike[str]], end: int | None, *, reference: bool, **options: Any
+) -> list[CheckResult]:
+    """Compare the books of recordings with every quote, so without conflation."""
+    checks: list[QuoteCheck] = []
+
+    def checked(downstream: EventHandler) -> EventHandler:
+        checks.append(QuoteCheck(downstream))
+        return checks[-1]
+
+    instruments = Instruments()
+    for path in paths:
+        with open_recording(path, **options) as source:
+            run = Replay(source, EventHandler(), instruments=instruments, reference=reference, wrap=checked)
+            run.run(2**63 - 1 if end is None else end)
+    return [result for result in (check.result() for check in checks) if result.compared]
 
 
 def _slices(run: Replay, speed: float | None, end: int | None) -> Iterator[None]:

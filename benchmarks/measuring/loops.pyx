@@ -1,9 +1,12 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Loops that cost a few ns per message, so that a figure is of what stands behind them. Compiled on first use."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
 from feeds.book cimport OrderBook
+from feeds.clock cimport wall_ns
 from feeds.events cimport BookDelta, BookUpdate, EventHandler, Quote, Trade
 from feeds.levels cimport (
     SCAN_GROW, SCAN_OK, Decimals, LevelShape, LevelVector, PriceLevel, levels_free, levels_push, scan_levels, scan_shaped_levels,
@@ -15,11 +18,12 @@ from feeds.recording.message cimport (
 from feeds.recording.reader cimport RawSource
 from feeds.recording.writer cimport RecordingWriter
 
-__all__ = ["BookChanges", "LevelTexts", "MemorySource", "Tally", "collect", "of_channel", "play", "read_all",
-           "write_all"]
+__all__ = ["BookChanges", "BusyStrategy", "Flood", "LevelTexts", "MemorySource", "Tally", "collect", "of_channel", "play",
+           "play_batch", "read_all", "write_all"]
 
 cdef enum:
     MAX_TOP = 1000
+    MAX_AGES = 1_000_000
 
 
 cdef class MemorySource(RawSource):
@@ -105,6 +109,16 @@ def read_all(RawSource source not None):
     while source.advance():
         count += 1
     return count
+
+
+def play_batch(Pipeline pipeline not None, list messages not None, int64_t ts_recv):
+    """Give a pipeline these payloads as one batch, the way a receiver does: from a view of their bytes."""
+    cdef Py_ssize_t i
+    cdef Py_ssize_t last = len(messages) - 1
+    cdef bytes message
+    for i in range(last + 1):
+        message = <bytes> messages[i]
+        pipeline.on_view(PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), ts_recv, i == last)
 
 
 def write_all(RecordingWriter writer not None, list messages not None):
@@ -214,6 +228,105 @@ cdef class BookChanges:
         part.size = self.messages.items[message].qty
         book.apply(1, &part)
         return part.items + part.size - self.levels.items
+
+
+cdef class BusyStrategy(EventHandler):
+    """Takes `work_ns` a call, and notes how old what it is called with is, from `start` to `end` (ns since the epoch)."""
+
+    cdef:
+        int64_t* _ages
+        readonly Py_ssize_t calls            # noted
+        int64_t work_ns
+        int64_t start
+        int64_t end
+
+    def __cinit__(self, int64_t work_ns, int64_t start, int64_t end):
+        self._ages = <int64_t*> malloc(MAX_AGES * sizeof(int64_t))
+        if self._ages == NULL:
+            raise MemoryError()
+        self.work_ns = work_ns
+        self.start = start
+        self.end = end
+
+    def __dealloc__(self):
+        free(self._ages)
+
+    cpdef on_quote(self, Quote event):
+        self.act(event.ts_event)
+
+    cpdef on_book(self, BookUpdate event):
+        self.act(event.ts_event)
+
+    cpdef act(self, int64_t ts_event):
+        """What came has been true at `ts_event`."""
+        cdef int64_t now = wall_ns()
+        cdef int64_t done = now + self.work_ns
+        if now >= self.end:
+            return
+        if now >= self.start and self.calls < MAX_AGES:
+            self._ages[self.calls] = now - ts_event
+            self.calls += 1
+        while wall_ns() < done:
+            pass
+
+    def ages(self):
+        """All that were noted, sorted, in ns."""
+        return sorted([self._ages[i] for i in range(self.calls)])
+
+
+cdef class Flood:
+    """Messages of Binance USD-M in turn: three best bids and offers of each symbol, then a book delta, and so on.
+
+    Every message is one WebSocket frame with the time of sending (19 digits, ns) as its event time, and each delta continues
+    the one before of its symbol: numbers of a fixed width are written over those of a template.
+    """
+
+    cdef:
+        list _templates                      # [(frame, (offset of a time, ...), (offset of an id, ...))], by kind and symbol
+        Py_ssize_t _symbols
+        int64_t _sent
+        bytearray _out
+
+    def __init__(self, list quotes not None, list deltas not None):
+        self._symbols = len(quotes)
+        self._templates = [*quotes, *quotes, *quotes, *deltas]
+        self._out = bytearray()
+
+    def next(self, Py_ssize_t count, int64_t now):
+        """Return the next so many messages, sent at `now`; valid until the next call."""
+        cdef Py_ssize_t i
+        cdef Py_ssize_t at = 0
+        cdef Py_ssize_t offset
+        cdef int64_t turn
+        cdef char* data
+        cdef bytes template
+        cdef tuple times, ids
+        if len(self._out) == 0:
+            self._out = bytearray(count * max(len(template) for template, _, _ in self._templates))
+        data = self._out
+        for i in range(count):
+            template, times, ids = self._templates[self._sent % len(self._templates)]
+            turn = self._sent // len(self._templates)
+            memcpy(data + at, PyBytes_AS_STRING(template), PyBytes_GET_SIZE(template))
+            for offset in times:
+                _write_digits(data + at + offset, now, 19)
+            if ids:                          # U, u, pu
+                _write_digits(data + at + <Py_ssize_t> ids[0], FIRST_DELTA_ID + turn, 13)
+                _write_digits(data + at + <Py_ssize_t> ids[1], FIRST_DELTA_ID + turn, 13)
+                _write_digits(data + at + <Py_ssize_t> ids[2], FIRST_DELTA_ID + turn - 1, 13)
+            at += PyBytes_GET_SIZE(template)
+            self._sent += 1
+        return memoryview(self._out)[:at]
+
+
+cdef int64_t FIRST_DELTA_ID = 1_000_000_000_001
+
+
+cdef void _write_digits(char* text, int64_t number, int digits) noexcept:
+    cdef int i
+    for i in range(digits - 1, -1, -1):
+        text[i] = <char> (48 + number % 10)
+        number //= 10
 
 
 cdef class LevelTexts:

@@ -39,6 +39,11 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     silence_timeout: float = 30.0  # without any message before we reconnect
     read_buffer_size: int = 256 * 1024  # of one read, and so of one burst
     tick_interval: float = 1.0  # timers fire at least this often when nothing arrives
+    # Under the policy "drained": how many reads more a burst may take, each of `read_buffer_size` at most, and how long
+    # it may wait for one under TLS, where a part of a record may be all that has arrived.
+    drain_reads: int = 8
+    drain_timeout: float = 0.001
+    max_held_bytes: int = 256 * 1024  # of messages of one burst that a newer one may supersede
     max_message_size: int = 16 * 1024 * 1024
     snapshot_timeout: float = 10.0  # without the snapshot that a new subscription should bring, before we ask again
     max_instrument_pages: int = 1000  # of one list of instruments
@@ -59,6 +64,8 @@ class LiveFeed:
     `async with LiveFeed(...) as feed: await feed.run()`. `run` ends when `stop` is called, when a subscription is
     refused (SubscriptionRefused) or when a handler raises (what it raised). Lost connections are not errors: they are
     told as `FeedStatus`, and made again with backoff. `writer` records everything that the pipeline is given.
+    `policy` is the one under which `downstream` is conflated: unless it is "none", messages that a newer one of the
+    same burst supersedes are not decoded, and "drained" makes one burst of all that has arrived.
     `latency` measures the stages before `downstream`; on Linux the kernel is then asked when it received what was read.
     """
 
@@ -73,6 +80,7 @@ class LiveFeed:
         ssl_context: ssl.SSLContext | None = None,
         writer: RecordingWriter | None = None,
         wrap: Callable[[EventHandler], EventHandler] | None = None,
+        policy: str = "none",
         latency: Latency | None = None,
     ) -> None:
         self.exchange = exchange
@@ -85,6 +93,7 @@ class LiveFeed:
         self._ssl = ssl_context
         self._writer = writer
         self._wrap = wrap
+        self._policy = policy
         self._latency = latency
         self._rest = RestClient(self.endpoints.rest, self.config.rest, ssl_context)
         self._stopping = asyncio.Event()
@@ -152,9 +161,25 @@ class LiveFeed:
                 instruments=[instrument.describe() for instrument in self.instruments],
             )
         handler = self._downstream if self._wrap is None else self._wrap(self._downstream)
-        pipeline = Pipeline(self.exchange, self.instruments, handler, source=source, latency=self._latency)
+        pipeline = Pipeline(
+            self.exchange,
+            self.instruments,
+            handler,
+            source=source,
+            latency=self._latency,
+            skip_superseded=self._policy != "none",
+            max_held_bytes=self.config.max_held_bytes,
+        )
         return Line(
-            self.exchange, plan, url, pipeline, self._rest, self.config, ssl_context=self._ssl, writer=self._writer
+            self.exchange,
+            plan,
+            url,
+            pipeline,
+            self._rest,
+            self.config,
+            ssl_context=self._ssl,
+            writer=self._writer,
+            drain_reads=self.config.drain_reads if self._policy == "drained" else 0,
         )
 
 
@@ -172,12 +197,20 @@ class Line:
         *,
         ssl_context: ssl.SSLContext | None,
         writer: RecordingWriter | None,
+        drain_reads: int,
     ) -> None:
         self.exchange = exchange
         self.plan = plan
         self.url = url
         self.pipeline = pipeline
-        self.receiver = Receiver(pipeline, self, writer=writer, max_message_size=config.max_message_size)
+        self.receiver = Receiver(
+            pipeline,
+            self,
+            writer=writer,
+            max_message_size=config.max_message_size,
+            drain_reads=drain_reads,
+            drain_timeout=config.drain_timeout,
+        )
         self.connects = 0
         self._rest = rest
         self._config = config
@@ -233,6 +266,7 @@ class Line:
                 websocket_handshake_timeout=self._config.connect_timeout,
                 max_frame_size=self._config.max_message_size,
                 read_buffer_init_size=self._config.read_buffer_size,
+                read_until_drained=self.receiver.drain_reads,
                 kernel_time=self.pipeline.latency is not None and sys.platform == "linux",
                 logger_name="feeds",
             )

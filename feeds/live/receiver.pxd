@@ -5,6 +5,7 @@ from feeds.recording.writer cimport RecordingWriter
 from picows.assembler cimport MessageAssembler
 from picows.frame cimport WSFrame
 from picows.listener cimport WSListener
+from picows.transport cimport WSTransport
 
 
 # Between socket and pipeline: the one place on the data path that reads a clock, once per socket read. Everything that
@@ -20,10 +21,19 @@ cdef class Receiver(WSListener):
         readonly bint is_detached            # the session has ended: what still happens is nobody's business
         public str disconnect_reason         # why we closed, for the record
         readonly Py_ssize_t max_message_size
+        # Under TLS: how many reads a batch may take beyond the first, and seconds that it may wait for them.
+        readonly int drain_reads
+        readonly double drain_timeout
         object _shell                        # told of requests: see Receiver
+        WSTransport _transport               # None: not connected
         MessageAssembler _assembler
-        bint _in_batch
+        bint _in_read
+        int _more_reads                      # of the batch in progress
+        object _drain_timer                  # loop.call_later handle: ends a batch whose next read does not come
 
     cdef int _receive(self, WSFrame frame) except -1
+    # Whether the batch takes the next read in.
+    cdef bint _drains_on(self) except -1
+    cdef int _batch_ended(self) except -1
     cdef int _record(self, int flags, bytes payload, str tag) except -1
     cdef int _end_batch(self) except -1

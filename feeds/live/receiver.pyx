@@ -18,8 +18,10 @@ from feeds.recording.message cimport (
 )
 from feeds.recording.writer cimport RecordingWriter
 from picows.assembler cimport MessageAssembler
-from picows.frame cimport WSFrame, WSMsgType
+from picows.frame cimport WSCloseCode, WSFrame, WSMsgType
 from picows.transport cimport WSTransport
+
+import asyncio
 
 import msgspec
 
@@ -30,20 +32,28 @@ cdef class Receiver(WSListener):
     """Listens to one connection after the other of a line, and gives its pipeline what happens, recording it first.
 
     `shell.on_requests()` is called when the decoder has asked for something. All methods are called inside the event loop.
+
+    A batch is what one read brought. With `drain_reads` it goes on under TLS, whose layer alone may read the socket, while
+    more has arrived: over so many reads more at most, and no longer than `drain_timeout` seconds, since what has arrived
+    may be a part of a record that is long in coming. (Without TLS `ws_connect(read_until_drained=)` does this.)
     """
 
-    def __init__(self, Pipeline pipeline not None, shell, *, RecordingWriter writer=None, Py_ssize_t max_message_size):
+    def __init__(self, Pipeline pipeline not None, shell, *, RecordingWriter writer=None, Py_ssize_t max_message_size,
+                 int drain_reads=0, double drain_timeout=0.001):
         self.pipeline = pipeline
         self.writer = writer
         self.source = pipeline.source
         self.disconnect_reason = ""
         self._shell = shell
         self.max_message_size = max_message_size
+        self.drain_reads = drain_reads
+        self.drain_timeout = drain_timeout
 
     cpdef on_ws_connected(self, WSTransport transport):
         # UTF-8 is left to the decoder, which refuses what it cannot read.
         self._assembler = MessageAssembler(self.max_message_size, check_utf8=False)
-        self._in_batch = False
+        self._transport = transport
+        self._in_read = False
         self.is_connected = True
         self.disconnect_reason = ""
         self.ts_recv = wall_ns()
@@ -62,16 +72,21 @@ cdef class Receiver(WSListener):
     cdef int _receive(self, WSFrame frame) except -1:
         cdef int kind
         cdef bint last = frame.last_in_buffer
-        if not self._in_batch:
+        if not self._in_read:
             self.ts_recv = wall_ns()
-            self._in_batch = True
+            self._in_read = True
             if self.pipeline.latency is not None and frame.kernel_time_ns:
                 self.pipeline.latency.kernel_to_read.add(self.ts_recv - frame.kernel_time_ns)
+        if last:
+            self._in_read = False
+            if self.drain_reads and self._drains_on():
+                last = False
+            else:
+                self._batch_ended()
         self.frames += 1
         if frame.msg_type < WSMsgType.CLOSE and self._assembler.add(frame):
             kind = KIND_TEXT if self._assembler.msg_type == WSMsgType.TEXT else KIND_BINARY
             if last:
-                self._in_batch = False
                 kind |= LAST_IN_BATCH
             if self.writer is not None:
                 self.writer.write_view(self.ts_recv, self.source, kind, self._assembler.payload_ptr,
@@ -83,7 +98,33 @@ cdef class Receiver(WSListener):
             self._shell.on_requests()
         return 0
 
+    cdef bint _drains_on(self) except -1:
+        if not self._transport.is_secure or self._more_reads == self.drain_reads or self._transport.is_drained():
+            return False
+        self._more_reads += 1
+        if self._drain_timer is None:
+            self._drain_timer = asyncio.get_running_loop().call_later(self.drain_timeout, self._drained_long_enough)
+        return True
+
+    def _drained_long_enough(self):
+        try:
+            self._end_batch()
+            if self.pipeline.decoder._requests:
+                self._shell.on_requests()
+        except Exception as error:
+            self.is_detached = True      # as where a frame brings it about
+            self._transport.fail(error, WSCloseCode.INTERNAL_ERROR, "")
+
+    cdef int _batch_ended(self) except -1:
+        self._more_reads = 0
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
+        return 0
+
     cpdef on_ws_disconnected(self, WSTransport transport):
+        self._batch_ended()
+        self._transport = None
         self.is_connected = False
         if self.is_detached:
             return
@@ -95,6 +136,7 @@ cdef class Receiver(WSListener):
     def detach(self):
         """End the session: nothing is recorded or passed on any more, and the books stay as they are."""
         self.is_detached = True
+        self._batch_ended()
 
     def reply(self, str tag, bytes payload):
         """A REST reply has come."""
@@ -132,8 +174,8 @@ cdef class Receiver(WSListener):
         self._record(KIND_STATUS, msgspec.json.encode(decision), None)
 
     cdef int _end_batch(self) except -1:
-        """End a batch whose last frame completed no message."""
-        self._in_batch = False
+        """End a batch without a message: its last frame completed none, or its last message did not know that it is the last."""
+        self._batch_ended()
         self._record(KIND_TICK, b"", None)
         self.pipeline.on_tick(self.ts_recv)
         return 0

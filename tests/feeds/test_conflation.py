@@ -136,10 +136,10 @@ def test_a_handler_may_end_a_batch_itself(log):
 
 def test_policies():
     log = EventLog()
-    assert POLICIES == ("batch", "none")
+    assert POLICIES == ("batch", "drained", "none")
     assert conflated(log, "none") is log
-    assert type(conflated(log)) is Conflator
-    with pytest.raises(ValueError, match="expected a conflation policy among batch, none, found 'all'"):
+    assert type(conflated(log)) is type(conflated(log, "drained")) is Conflator
+    with pytest.raises(ValueError, match="expected a conflation policy among batch, drained, none, found 'all'"):
         conflated(log, "all")
 
 

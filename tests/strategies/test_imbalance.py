@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from feeds.conflation import conflated
+from feeds.conflation import POLICIES, conflated
 from feeds.exchange import exchange
 from feeds.instrument import Instruments
 from feeds.pipeline import Pipeline
@@ -44,7 +44,7 @@ def run(strategy, policy, seed):
     return history
 
 
-@pytest.mark.parametrize("policy", ["batch", "none"])
+@pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("seed", range(3))
 def test_both_strategies_see_the_same_calls_and_decide_the_same(policy, seed):
     python = run(BookImbalance(levels=3, threshold=0.5), policy, seed)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from feeds import session
+from feeds.conflation import POLICIES
 from feeds.errors import SubscriptionRefused, UnknownSymbol
 from feeds.events import BookUpdate, EventHandler, Side
 from feeds.exchange import Endpoints
@@ -224,7 +225,7 @@ async def test_a_refused_subscription_ends_the_session(live_session: LiveSession
     assert watcher.statuses() == ["connected", "refused"]
 
 
-@pytest.mark.parametrize("policy", ["batch", "none"])
+@pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("exchange", ["binance", "binance-futures"])
 async def test_a_replay_makes_the_callbacks_of_the_live_run(
     exchange: str, policy: str, live_session: LiveSession, watcher: Watcher, tmp_path: Path
@@ -319,6 +320,26 @@ async def test_tls_is_verified(live_session: LiveSession, watcher: Watcher, tls_
         with pytest.raises(Exception, match=r"certificate verify failed|CERTIFICATE_VERIFY_FAILED"):
             async with live_session(sim, OURS["binance"], endpoints=secure, handler=Watcher()):
                 await asyncio.sleep(30)
+
+
+async def test_a_drained_session_over_tls_is_replayed_as_it_was(
+    live_session: LiveSession, watcher: Watcher, tls_proxy: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "session.feeds"
+    async with simulated() as sim, tls_proxy(sim) as (port, trusting):
+        secure = Endpoints(ws=f"wss://localhost:{port}", rest=f"https://localhost:{port}")
+        options: dict[str, Any] = {"endpoints": secure, "ssl_context": trusting, "policy": "drained", "record_to": path}
+        async with live_session(sim, OURS["binance"], **options) as running:
+            await watcher.until(lambda: len(watcher.books) == 2)
+            for _ in range(5):
+                books = watcher.update_count("ETHUSDT")
+                sim.burst("ETHUSDT", 2000)
+                await watcher.until(lambda before=books: watcher.update_count("ETHUSDT") > before)
+    for policy in ("drained", "batch"):
+        replayed = session.replay(EventHandler(), path, policy=policy)
+        assert replayed.is_same
+        assert replayed.superseded == running.report.superseded
+    assert session.replay(EventHandler(), path, policy="none").is_same is None
 
 
 def test_a_config_names_the_value_that_cannot_be() -> None:

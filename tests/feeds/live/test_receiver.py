@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import trustme
 
 from feeds.conflation import conflated
 from feeds.exchange import exchange
@@ -89,6 +91,85 @@ async def test_a_read_has_one_time_and_its_end_is_marked(receive: Receive, watch
     assert ends
     assert ids(watcher) == ["0", "1", "2"]
     assert all(event.ts_recv == texts[0].ts_recv for event in watcher.trades)
+
+
+# --- drained, under TLS ---------------------------------------------------------------------------
+
+READ_SIZE = 1024  # the least that is offered to a read of the client's
+
+
+@pytest.fixture
+def receive_tls(tmp_path: Path, watcher: Watcher) -> Receive:
+    """Send segments over TLS, all of which have arrived before the receiver reads; what it recorded of messages."""
+
+    async def run(*segments: bytes, drain_reads: int, drain_timeout: float = 60.0, ends: int) -> list[RawMessage]:
+        class Sender(WSListener):
+            def on_ws_connected(self, transport: WSTransport) -> None:
+                self.transport = transport
+
+        authority = trustme.CA()
+        serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(serving)
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        sender = Sender()
+        path = tmp_path / f"received-{drain_reads}.feeds"
+        with RecordingWriter(path) as writer:
+            source = writer.add_source("binance", "ws://test")
+            pipeline = Pipeline(exchange("binance"), Instruments(infer=True), conflated(watcher), source=source)
+            receiver = Receiver(
+                pipeline,
+                None,
+                writer=writer,
+                max_message_size=100_000,
+                drain_reads=drain_reads,
+                drain_timeout=drain_timeout,
+            )
+            server = await ws_create_server(lambda request: sender, "localhost", 0, ssl=serving)
+            url = f"wss://localhost:{server.sockets[0].getsockname()[1]}/"
+            transport, _ = await ws_connect(
+                lambda: receiver, url, ssl_context=trusting, read_buffer_init_size=READ_SIZE
+            )
+            # Nothing runs between these writes: whatever the client reads, the rest has arrived.
+            for segment in segments:
+                sender.transport.underlying_transport.write(segment)
+            await watcher.until(lambda: pipeline.books.downstream.batches - 1 >= ends)
+            transport.disconnect(graceful=False)
+            await transport.wait_disconnected()
+            server.close()
+        with RecordingReader(path) as recording:
+            kinds = (Kind.TEXT, Kind.TICK)
+            return [message for message in recording if message.source == source and message.kind in kinds]
+
+    return run
+
+
+SEGMENTS = [serialize_frame(TEXT, trade(number)) for number in range(40)]  # several reads of them
+
+
+async def test_drained_a_batch_takes_in_all_that_has_arrived(receive_tls: Receive, watcher: Watcher) -> None:
+    recorded = await receive_tls(*SEGMENTS, drain_reads=100, ends=1)
+    assert [bool(m.flags & LAST_IN_BATCH) for m in recorded] == [False] * 39 + [True]
+    assert len({m.ts_recv for m in recorded}) > 1  # of several reads, each with its time
+    assert len(watcher.trades) == 40
+
+
+async def test_drained_a_batch_is_of_so_many_reads_at_most(receive_tls: Receive, watcher: Watcher) -> None:
+    whole = await receive_tls(*SEGMENTS, drain_reads=100, ends=1)
+    reads = len({m.ts_recv for m in whole})
+    recorded = await receive_tls(*SEGMENTS, drain_reads=1, ends=(reads + 1) // 2)
+    batches = [m.flags & LAST_IN_BATCH != 0 for m in recorded if m.kind == Kind.TEXT]
+    assert 1 < sum(batches) < reads
+
+
+async def test_drained_a_batch_does_not_wait_for_what_does_not_come(receive_tls: Receive, watcher: Watcher) -> None:
+    # A read that fills its memory to the last byte says that there may be more; there is not.
+    message = trade(1)
+    message = message[:-1] + b" " * (READ_SIZE - 4 - len(message)) + message[-1:]
+    recorded = await receive_tls(serialize_frame(TEXT, message), drain_reads=100, drain_timeout=0.001, ends=1)
+    assert [m.kind for m in recorded] == [Kind.TEXT, Kind.TICK]
+    assert not recorded[0].flags & LAST_IN_BATCH
+    assert ids(watcher) == ["1"]
 
 
 async def test_reads_and_messages_are_measured(receive: Receive, watcher: Watcher) -> None:
