@@ -55,4 +55,4 @@ class ConnectionCounter:
         """Move on to `number`; False where messages are missing between the last one and it."""
 
 class RestartSequence(IdentitySequence):
-    """Ids as `IdentitySequence` has them, and a delta that names 0 tells of a restart: the book must be fetched anew."""
+    """Ids as `IdentitySequence` has them, and a delta that names 0 tells of a restart: the book is void."""
