@@ -4,7 +4,15 @@ import enum
 
 from feeds.events import BookDelta
 
-__all__ = ["ConnectionCounter", "ContiguousSequence", "IdentitySequence", "LinkedSequence", "Sequence", "Verdict"]
+__all__ = [
+    "ConnectionCounter",
+    "ContiguousSequence",
+    "IdentitySequence",
+    "LinkedSequence",
+    "RestartSequence",
+    "Sequence",
+    "Verdict",
+]
 
 class Verdict(enum.IntEnum):
     APPLY = 0
@@ -45,3 +53,6 @@ class ConnectionCounter:
     def __init__(self) -> None: ...
     def follows(self, number: int) -> bool:
         """Move on to `number`; False where messages are missing between the last one and it."""
+
+class RestartSequence(IdentitySequence):
+    """Ids as `IdentitySequence` has them, and a delta that names 0 tells of a restart: the book is void."""

@@ -1,7 +1,9 @@
 # cython: language_level=3
 """Sequencing rules, as types named after the rule. `BookBuilder` has one object per book."""
 
-__all__ = ["ConnectionCounter", "ContiguousSequence", "IdentitySequence", "LinkedSequence", "Sequence", "Verdict"]
+__all__ = [
+    "ConnectionCounter", "ContiguousSequence", "IdentitySequence", "LinkedSequence", "RestartSequence", "Sequence", "Verdict",
+]
 
 
 cdef class Sequence:
@@ -140,3 +142,21 @@ class ConnectionCounter:
             self.missed += number - last - 1
             return False
         return True
+
+
+cdef class RestartSequence(IdentitySequence):
+    """Ids as `IdentitySequence` has them, and a delta that names 0 tells of a restart: the book must be fetched anew.
+
+    Bitget (`seq`, `pseq`):
+
+    1. A snapshot has pseq = 0; S is its seq.
+    2. A delta with pseq = 0 says that the exchange has restarted: the book before it is void.
+    3. The first delta must satisfy pseq <= S < seq (documented; pseq == S was seen); those with seq <= S are dropped.
+    4. Every further one must satisfy pseq == seq of the message before; otherwise a message was missed.
+    5. Deltas without ids (v1) have no rule.
+    """
+
+    cdef Verdict check(self, BookDelta delta) noexcept:
+        if delta.last_id >= 0 and delta.previous_id == 0:        # step 2
+            return MISSED
+        return IdentitySequence.check(self, delta)

@@ -2,7 +2,7 @@ import pytest
 
 from feeds.events import BookDelta
 from feeds.instrument import Instruments
-from feeds.sequencing import ContiguousSequence, LinkedSequence, Sequence, Verdict
+from feeds.sequencing import ContiguousSequence, LinkedSequence, RestartSequence, Sequence, Verdict
 
 X = Instruments(infer=True).find("x", "X")
 APPLY, OLD, MISSED = Verdict.APPLY, Verdict.OLD, Verdict.MISSED
@@ -114,3 +114,32 @@ def test_a_delta_is_needed():
         Sequence().judge(None)
     with pytest.raises(TypeError):
         Sequence().joined(None)
+
+
+# --- RestartSequence: the rule of Bitget; S = 100 --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("last", "previous", "verdict"),
+    [
+        (105, 100, APPLY),  # step 3: continues the snapshot
+        (105, 90, APPLY),  # step 3: S is inside
+        (100, 90, OLD),  # step 3
+        (105, 101, MISSED),  # step 3
+        (105, 0, MISSED),  # step 2
+        (5, 0, MISSED),  # step 2
+        (-1, -1, APPLY),  # step 5
+    ],
+)
+def test_restart_the_first_after_a_snapshot(last, previous, verdict):
+    assert judge(joined(RestartSequence, 100), last, last, previous) is verdict
+
+
+@pytest.mark.parametrize(
+    ("last", "previous", "verdict"),
+    [(110, 105, APPLY), (110, 104, MISSED), (110, 0, MISSED), (7, 105, APPLY)],  # steps 4, 4, 2, 4
+)
+def test_restart_every_further_one(last, previous, verdict):
+    sequence = joined(RestartSequence, 100)
+    judge(sequence, 105, 105, 100)
+    assert judge(sequence, last, last, previous) is verdict
