@@ -4,7 +4,15 @@ import enum
 
 from feeds.events import BookDelta
 
-__all__ = ["ConnectionCounter", "ContiguousSequence", "IdentitySequence", "LinkedSequence", "Sequence", "Verdict"]
+__all__ = [
+    "ConnectionCounter",
+    "ContiguousSequence",
+    "IdentitySequence",
+    "LinkedSequence",
+    "ReorderedCounter",
+    "Sequence",
+    "Verdict",
+]
 
 class Verdict(enum.IntEnum):
     APPLY = 0
@@ -45,3 +53,15 @@ class ConnectionCounter:
     def __init__(self) -> None: ...
     def follows(self, number: int) -> bool:
         """Move on to `number`; False where messages are missing between the last one and it."""
+
+class ReorderedCounter:
+    """Counts every message of a connection, as `ConnectionCounter`, where some overtake others."""
+
+    __slots__ = ("awaited", "last", "missed", "repeated")
+    awaited: set[int]
+    last: int
+    missed: int
+    repeated: int
+    def __init__(self) -> None: ...
+    def follows(self, number: int, slack: int = 0) -> bool:
+        """Move on to `number`; False where it shows that messages are missing: more than `slack` below it."""

@@ -1,7 +1,9 @@
 # cython: language_level=3
 """Sequencing rules, as types named after the rule. `BookBuilder` has one object per book."""
 
-__all__ = ["ConnectionCounter", "ContiguousSequence", "IdentitySequence", "LinkedSequence", "Sequence", "Verdict"]
+__all__ = [
+    "ConnectionCounter", "ContiguousSequence", "IdentitySequence", "LinkedSequence", "ReorderedCounter", "Sequence", "Verdict",
+]
 
 
 cdef class Sequence:
@@ -140,3 +142,41 @@ class ConnectionCounter:
             self.missed += number - last - 1
             return False
         return True
+
+
+class ReorderedCounter:
+    """Counts every message of a connection, as `ConnectionCounter`, where some overtake others: dYdX while subscribing.
+
+    1. A number above the last one + 1 leaves the numbers between awaited.
+    2. One that comes late is no longer awaited; any other that is not above the last one was sent twice.
+    3. One that is still awaited when a number more than `slack` above it comes is missing. With a slack of 0 that is at once.
+    """
+
+    __slots__ = ("awaited", "last", "missed", "repeated")
+
+    def __init__(self):
+        self.awaited = set()     # numbers; never more than the slack
+        self.last = -1           # the highest, -1 before the first
+        self.missed = 0          # messages
+        self.repeated = 0        # messages
+
+    def follows(self, number, slack=0):
+        """Move on to `number`; False where it shows that messages are missing."""
+        last = self.last
+        if 0 <= number <= last:
+            if number in self.awaited:
+                self.awaited.discard(number)
+            else:
+                self.repeated += 1
+            return True
+        missed = 0
+        if last >= 0:
+            first = max(last + 1, number - slack)
+            missed = first - last - 1
+            self.awaited.update(range(first, number))
+        late = {waiting for waiting in self.awaited if number - waiting > slack}
+        self.awaited -= late
+        missed += len(late)
+        self.last = number
+        self.missed += missed
+        return missed == 0
