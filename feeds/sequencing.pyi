@@ -7,6 +7,7 @@ from feeds.events import BookDelta
 __all__ = [
     "ConnectionCounter",
     "ContiguousSequence",
+    "GrowingSequence",
     "IdentitySequence",
     "LinkedSequence",
     "ReorderedCounter",
@@ -65,3 +66,6 @@ class ReorderedCounter:
     def __init__(self) -> None: ...
     def follows(self, number: int, slack: int = 0) -> bool:
         """Move on to `number`; False where it shows that messages are missing: more than `slack` below it."""
+
+class GrowingSequence(Sequence):
+    """Ids of a counter that instruments share: they only grow, by any amount, and tell nothing of what was missed."""

@@ -3,6 +3,7 @@
 
 __all__ = [
     "ConnectionCounter", "ContiguousSequence", "IdentitySequence", "LinkedSequence", "ReorderedCounter", "Sequence", "Verdict",
+    "GrowingSequence",
 ]
 
 
@@ -180,3 +181,18 @@ class ReorderedCounter:
         self.last = number
         self.missed += missed
         return missed == 0
+
+
+cdef class GrowingSequence(Sequence):
+    """Ids of a counter that instruments share: they only grow, by any amount, and tell nothing of what was missed.
+
+    Phemex (`sequence`): a delta below the last message is older than the book and ignored; every other is the next one. One
+    with the id of the snapshot may be in it already, which changes nothing: quantities are absolute.
+    """
+
+    cdef Verdict check(self, BookDelta delta) noexcept:
+        if delta.last_id < self.last_id:
+            return OLD
+        self.awaiting_first = False
+        self.last_id = delta.last_id
+        return APPLY

@@ -2,7 +2,7 @@ import pytest
 
 from feeds.events import BookDelta
 from feeds.instrument import Instruments
-from feeds.sequencing import ContiguousSequence, LinkedSequence, ReorderedCounter, Sequence, Verdict
+from feeds.sequencing import ContiguousSequence, GrowingSequence, LinkedSequence, ReorderedCounter, Sequence, Verdict
 
 X = Instruments(infer=True).find("x", "X")
 APPLY, OLD, MISSED = Verdict.APPLY, Verdict.OLD, Verdict.MISSED
@@ -145,3 +145,12 @@ def test_what_is_awaited_is_missing_when_the_slack_ends():
         True, True, False, True
     ]  # fmt: skip
     assert (counter.missed, counter.last, counter.awaited) == (1, 4, set())
+
+
+# GrowingSequence
+
+
+def test_growing_ids_tell_what_is_old_and_nothing_else():
+    sequence = joined(GrowingSequence, 100)
+    verdicts = [judge(sequence, -1, last) for last in (99, 100, 101, 101, 500, 499)]
+    assert verdicts == [OLD, APPLY, APPLY, APPLY, APPLY, OLD]
