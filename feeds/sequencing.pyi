@@ -7,8 +7,10 @@ from feeds.events import BookDelta
 __all__ = [
     "ConnectionCounter",
     "ContiguousSequence",
+    "GrowingSequence",
     "IdentitySequence",
     "LinkedSequence",
+    "ReorderedCounter",
     "RestartSequence",
     "Sequence",
     "Verdict",
@@ -56,3 +58,18 @@ class ConnectionCounter:
 
 class RestartSequence(IdentitySequence):
     """Ids as `IdentitySequence` has them, and a delta that names 0 tells of a restart: the book is void."""
+
+class ReorderedCounter:
+    """Counts every message of a connection, as `ConnectionCounter`, where some overtake others."""
+
+    __slots__ = ("awaited", "last", "missed", "repeated")
+    awaited: set[int]
+    last: int
+    missed: int
+    repeated: int
+    def __init__(self) -> None: ...
+    def follows(self, number: int, slack: int = 0) -> bool:
+        """Move on to `number`; False where it shows that messages are missing: more than `slack` below it."""
+
+class GrowingSequence(Sequence):
+    """Ids of a counter that instruments share: they only grow, by any amount, and tell nothing of what was missed."""

@@ -2,7 +2,8 @@
 """Sequencing rules, as types named after the rule. `BookBuilder` has one object per book."""
 
 __all__ = [
-    "ConnectionCounter", "ContiguousSequence", "IdentitySequence", "LinkedSequence", "RestartSequence", "Sequence", "Verdict",
+    "ConnectionCounter", "ContiguousSequence", "GrowingSequence", "IdentitySequence", "LinkedSequence", "ReorderedCounter",
+    "RestartSequence", "Sequence", "Verdict",
 ]
 
 
@@ -160,3 +161,56 @@ cdef class RestartSequence(IdentitySequence):
         if delta.last_id >= 0 and delta.previous_id == 0:        # step 2
             return MISSED
         return IdentitySequence.check(self, delta)
+
+
+class ReorderedCounter:
+    """Counts every message of a connection, as `ConnectionCounter`, where some overtake others: dYdX while subscribing.
+
+    1. A number above the last one + 1 leaves the numbers between awaited.
+    2. One that comes late is no longer awaited; any other that is not above the last one was sent twice.
+    3. One that is still awaited when a number more than `slack` above it comes is missing. With a slack of 0 that is at once.
+    """
+
+    __slots__ = ("awaited", "last", "missed", "repeated")
+
+    def __init__(self):
+        self.awaited = set()     # numbers; never more than the slack
+        self.last = -1           # the highest, -1 before the first
+        self.missed = 0          # messages
+        self.repeated = 0        # messages
+
+    def follows(self, number, slack=0):
+        """Move on to `number`; False where it shows that messages are missing."""
+        last = self.last
+        if 0 <= number <= last:
+            if number in self.awaited:
+                self.awaited.discard(number)
+            else:
+                self.repeated += 1
+            return True
+        missed = 0
+        if last >= 0:
+            first = max(last + 1, number - slack)
+            missed = first - last - 1
+            self.awaited.update(range(first, number))
+        late = {waiting for waiting in self.awaited if number - waiting > slack}
+        self.awaited -= late
+        missed += len(late)
+        self.last = number
+        self.missed += missed
+        return missed == 0
+
+
+cdef class GrowingSequence(Sequence):
+    """Ids of a counter that instruments share: they only grow, by any amount, and tell nothing of what was missed.
+
+    Phemex (`sequence`): a delta below the last message is older than the book and ignored; every other is the next one. One
+    with the id of the snapshot may be in it already, which changes nothing: quantities are absolute.
+    """
+
+    cdef Verdict check(self, BookDelta delta) noexcept:
+        if delta.last_id < self.last_id:
+            return OLD
+        self.awaiting_first = False
+        self.last_id = delta.last_id
+        return APPLY

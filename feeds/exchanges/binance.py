@@ -17,17 +17,19 @@ from msgspec import Raw
 
 from feeds.decoder import Decoder, Fetch, Reconnect, Refused
 from feeds.errors import ConfigError, DecodeError, excerpt, keys_text
-from feeds.events import BookDelta, EventHandler, FeedStatus, Quote, Trade
+from feeds.events import BookDelta, Candle, Event, EventHandler, FeedStatus, Quote, Ticker, Trade
 from feeds.exchange import ConnectionPlan, Endpoints, Exchange
 from feeds.instrument import Instrument, Instruments
 from feeds.sequencing import ContiguousSequence
 from feeds.sequencing import Sequence as SequenceRule
 from feeds.subscription import Subscription
+from feeds.times import unix_ns
 from feeds.wire import Wire
 
 MAX_STREAMS_PER_CONNECTION = 200  # documented: 1024; the futures' older limit serves all three
 MAX_STREAMS_PER_MESSAGE = 100
 EMPTY = Raw(b"")
+INTERVAL_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "M": 2_592_000}  # a month counts 30 days
 
 
 # --- wire messages --------------------------------------------------------------------------------
@@ -115,6 +117,92 @@ class _AggTrade(msgspec.Struct, gc=False, kw_only=True):
     M: Raw = EMPTY
 
 
+class Record(msgspec.Struct):
+    """A message of a kind that no wire reads: those that come a few times a second at most."""
+
+    st: int = 0  # futures, since 2026: whose it is, 1 = USD-M, 2 = COIN-M
+
+    @property
+    def raw_symbol(self) -> str:
+        """The exchange's name of whom it tells."""
+        raise NotImplementedError
+
+    def event(self, instrument: Instrument, ts_recv: int) -> Event:
+        """Return what it tells; ValueError where a number is none."""
+        raise NotImplementedError
+
+
+class _DayTicker(Record, kw_only=True):
+    """`<symbol>@ticker`, `@miniTicker`, `@ticker_1h|4h|1d`, arrays of them: `!miniTicker@arr`, `!ticker_1h@arr`.
+
+    {"e":"24hrTicker","E":1672515782136,"s":"BNBBTC","p":"0.0015","P":"250.00","c":"0.0025","Q":"10","b":"0.0024"}
+    """
+
+    E: int
+    s: str
+    c: str  # price of the last trade
+
+    @property
+    def raw_symbol(self) -> str:
+        return self.s
+
+    def event(self, instrument: Instrument, ts_recv: int) -> Event:
+        return Ticker(instrument, last_price=self.c, ts_event=unix_ns(self.E), ts_recv=ts_recv)
+
+
+class _Candle(msgspec.Struct):
+    t: int  # ms, of the first instant
+    i: str
+    o: str
+    c: str
+    h: str
+    l: str  # noqa: E741 - the exchange's name
+    v: str
+    q: str
+    x: bool  # closed
+
+
+class Kline(Record, kw_only=True):
+    """`<symbol>@kline_<interval>`.
+
+    {"e":"kline","E":1633998523963,"s":"NKNUSDT","k":{"t":1633998480000,"T":1633998539999,"s":"NKNUSDT","i":"1m",
+     "f":19862761,"L":19862790,"o":"0.35270000","c":"0.35280000","h":"0.35280000","l":"0.35220000",
+     "v":"25877.00000000","n":30,"x":false,"q":"9116.04600000","V":"58.00000000","Q":"20.46240000","B":"0"}}
+    """
+
+    E: int
+    s: str
+    k: _Candle
+
+    @property
+    def raw_symbol(self) -> str:
+        return self.s
+
+    @property
+    def quote_volume(self) -> str | None:
+        """The volume in the quote currency."""
+        return self.k.q
+
+    def event(self, instrument: Instrument, ts_recv: int) -> Event:
+        candle = self.k
+        if candle.i[-1:] not in INTERVAL_UNITS:
+            raise ValueError(f"expected an interval with a unit among {''.join(INTERVAL_UNITS)}, found {candle.i!r}")
+        return Candle(
+            instrument,
+            ts_open=unix_ns(candle.t),
+            interval=int(candle.i[:-1]) * INTERVAL_UNITS[candle.i[-1]],
+            open=candle.o,
+            high=candle.h,
+            low=candle.l,
+            close=candle.c,
+            volume=candle.v,
+            quote_volume=self.quote_volume,
+            is_closed=candle.x,
+            ts_event=unix_ns(self.E),
+            ts_recv=ts_recv,
+        )
+
+
 class _Message(msgspec.Struct):
     """Whatever arrives, looked at just closely enough to see what it is."""
 
@@ -169,6 +257,16 @@ class BinanceDecoder(Decoder):
     wires |= _PARTIAL
     # By the `e` of a bare message.
     wires_by_event: ClassVar[dict[str, Wire]] = {"depthUpdate": DEPTH, "trade": TRADE, "aggTrade": AGG_TRADE}
+    # By the `e` of a message, or of one in an array.
+    records: ClassVar[dict[str, type[Record]]] = {
+        "24hrTicker": _DayTicker,
+        "24hrMiniTicker": _DayTicker,
+        "1hTicker": _DayTicker,
+        "4hTicker": _DayTicker,
+        "1dTicker": _DayTicker,
+        "kline": Kline,
+    }
+    st = 0  # of our market's records; futures send those of the other too where they send all symbols
     snapshot: ClassVar[Wire] = SNAPSHOT
     snapshot_url = "/api/v3/depth?symbol={symbol}&limit=1000"
     _decode_message = msgspec.json.Decoder(_Message).decode
@@ -185,12 +283,17 @@ class BinanceDecoder(Decoder):
         self.acknowledged = 0  # subscriptions, by answers with "result":null
 
     def decode_other(self, payload: bytes, ts_recv: int) -> None:
+        if payload[:1] == b"[":
+            self._decode_records(payload, payload, ts_recv)
+            return
         message = self._parse(payload)
         if message.stream:
             self._decode_stream(message, payload, ts_recv)
         elif message.e in self.wires_by_event:
             instrument = self._instrument(message.s, payload)
             self.decode_as(self.wires_by_event[message.e], instrument, payload, ts_recv)
+        elif message.e in self.records:
+            self._decode_records(payload, payload, ts_recv)
         elif message.e == "serverShutdown":
             self._shut_down(ts_recv)
         elif message.error is not None or message.code is not None:
@@ -200,7 +303,7 @@ class BinanceDecoder(Decoder):
         elif not message.e and message.B and message.A:
             self.decode_as(self.wires["bookTicker"], self._instrument(message.s, payload), payload, ts_recv)
         else:
-            expected = f"a stream, one of {sorted(self.wires_by_event)}, or an answer"
+            expected = f"a stream, one of {sorted([*self.wires_by_event, *self.records])}, or an answer"
             found = f"event '{message.e}'" if message.e else f"keys {keys_text(payload)}"
             raise self._error(f"expected {expected}, found {found}", "unknown_event", payload)
 
@@ -210,9 +313,10 @@ class BinanceDecoder(Decoder):
     def request_snapshot(self, instrument: Instrument) -> None:
         self.request(Fetch(self.snapshot_url.format(symbol=instrument.raw_symbol), instrument.raw_symbol))
 
-    def _parse(self, payload: bytes) -> _Message:
+    def _parse(self, data: bytes, payload: bytes | None = None) -> _Message:
+        payload = data if payload is None else payload
         try:
-            return BinanceDecoder._decode_message(payload)
+            return BinanceDecoder._decode_message(data)
         except msgspec.ValidationError as error:
             raise self._error(f"expected an object, found: {error}", "wrong_type", payload) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -225,12 +329,60 @@ class BinanceDecoder(Decoder):
             if b'"serverShutdown"' in bytes(message.data):
                 self._shut_down(ts_recv)
                 return
-            raise self._error(
-                f"expected a stream among {sorted(self.wires)}, found {message.stream!r}", "unknown_event", payload
-            )
+            self._decode_records(message.data, payload, ts_recv)
+            return
         instrument = self._instrument(symbol.upper(), payload)
         self.add_route(message.stream, wire, instrument)
         self.decode_as(wire, instrument, message.data, ts_recv)
+
+    def _decode_records(self, data: bytes | Raw, payload: bytes, ts_recv: int) -> None:
+        """Decode a record, or an array of records: of those that are not as they should be the first is told of."""
+        data = bytes(data)
+        events, problem = [], None
+        for record in self._split(data, payload) if data[:1] == b"[" else [data]:
+            try:
+                event = self._decode_record(record, payload, ts_recv)
+            except DecodeError as error:
+                problem = problem or error
+            else:
+                events += [event] if event is not None else []
+        for event in events:
+            event.dispatch(self.downstream)
+        if problem is not None:
+            raise problem
+
+    def _split(self, data: bytes, payload: bytes) -> list[bytes]:
+        try:
+            records = [bytes(record) for record in _decode_array(data)]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise self._error(f"expected JSON, found: {error}", "not_json", payload) from None
+        if not records:
+            raise self._error("expected an object, found an empty array", "wrong_type", payload)
+        return records
+
+    def _decode_record(self, data: bytes, payload: bytes, ts_recv: int) -> Event | None:
+        kind = self._parse(data, payload).e
+        if kind not in self.records:
+            raise self._error(
+                f"expected a stream among {sorted(self.wires)} or an event among {sorted(self.records)}, found event "
+                f"{kind!r} in {excerpt(payload)!r}",
+                "unknown_event",
+                payload,
+            )
+        try:
+            record = msgspec.json.decode(data, type=self.records[kind])
+        except msgspec.ValidationError as error:
+            missing = "missing required field" in str(error)
+            raise self._error(f"{kind}: {error}", "missing_field" if missing else "wrong_type", payload) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise self._error(f"expected JSON, found: {error}", "not_json", payload) from None
+        if record.st and self.st and record.st != self.st:
+            return None
+        instrument = self._instrument(record.raw_symbol, payload)
+        try:
+            return record.event(instrument, ts_recv)
+        except (ArithmeticError, ValueError) as error:
+            raise self._error(f"{kind}: {error}", "bad_value", payload) from None
 
     def _instrument(self, raw_symbol: str, payload: bytes) -> Instrument:
         instrument = self.instruments.find(self.exchange, raw_symbol)
@@ -251,6 +403,9 @@ class BinanceDecoder(Decoder):
 
     def _error(self, text: str, kind: str, payload: bytes) -> DecodeError:
         return DecodeError(f"{self.exchange}: {text}", kind=kind, payload=payload)
+
+
+_decode_array = msgspec.json.Decoder(list[Raw]).decode
 
 
 # --- exchange -------------------------------------------------------------------------------------
@@ -291,16 +446,18 @@ class Binance(Exchange):
 
     id = "binance"
     endpoints = Endpoints(ws="wss://stream.binance.com:9443", rest="https://api.binance.com")
-    channels: Sequence[str] = ("book", "book_top", "quote", "trade", "agg_trade")
+    channels: Sequence[str] = ("book", "book_top", "quote", "trade", "agg_trade", "ticker", "candle")
     instruments_urls: Sequence[str] = ("/api/v3/exchangeInfo",)
     new_sequence: Callable[[], SequenceRule] = ContiguousSequence
     decoder: type[BinanceDecoder] = BinanceDecoder
-    stream_of: ClassVar[dict[str, str]] = {
-        "book": "depth@100ms",
-        "book_top": "depth20@100ms",
-        "quote": "bookTicker",
-        "trade": "trade",
-        "agg_trade": "aggTrade",
+    streams_of: ClassVar[dict[str, tuple[str, ...]]] = {
+        "book": ("depth@100ms",),
+        "book_top": ("depth20@100ms",),
+        "quote": ("bookTicker",),
+        "trade": ("trade",),
+        "agg_trade": ("aggTrade",),
+        "ticker": ("ticker",),
+        "candle": ("kline_1m",),
     }
     path_of: ClassVar[dict[str, str]] = {}  # channel -> path, where it is not /stream
     message_interval = 0.25  # seconds: 5 client messages per second are allowed, pongs count
@@ -343,19 +500,22 @@ class Binance(Exchange):
         """Return (kind, our symbol) of an entry of `exchangeInfo`."""
         return "spot", f"{symbol.baseAsset}-{symbol.quoteAsset}"
 
+    def streams(self, instrument: Instrument, channel: str) -> list[str]:
+        """Return the names of the streams that serve a channel of an instrument."""
+        return [f"{instrument.raw_symbol.lower()}@{stream}" for stream in self.streams_of[channel]]
+
     def plan(self, subscriptions: Sequence[Subscription], instruments: Instruments) -> list[ConnectionPlan]:
         streams: dict[str, list[str]] = {}  # by path
         for subscription in subscriptions:
-            raw_symbol = instruments.resolve(self.id, subscription.symbol).raw_symbol.lower()
+            instrument = instruments.resolve(self.id, subscription.symbol)
             for channel in subscription.channels:
                 if channel not in self.channels:
                     raise ConfigError(
                         f"{self.id}: expected channels among {', '.join(self.channels)}, found {channel!r}"
                     )
                 path = self.path_of.get(channel, "/stream")
-                stream = f"{raw_symbol}@{self.stream_of[channel]}"
-                if stream not in streams.setdefault(path, []):
-                    streams[path].append(stream)
+                named = streams.setdefault(path, [])
+                named += [stream for stream in self.streams(instrument, channel) if stream not in named]
         return [
             ConnectionPlan(path, _subscribe_messages(part), part, self.message_interval)
             for path, names in streams.items()

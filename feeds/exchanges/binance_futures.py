@@ -11,11 +11,15 @@ from typing import ClassVar
 import msgspec
 from msgspec import Raw
 
-from feeds.events import BookDelta, Quote, Trade
+from feeds.events import BookDelta, Event, Liquidation, Quote, Side, Ticker, Trade
 from feeds.exchange import Endpoints
-from feeds.exchanges.binance import AGG_TRADE, EMPTY, Binance, BinanceDecoder, Symbol, partial_depths
+from feeds.exchanges.binance import AGG_TRADE, EMPTY, Binance, BinanceDecoder, Record, Symbol, partial_depths
+from feeds.instrument import Instrument
 from feeds.sequencing import LinkedSequence
+from feeds.times import unix_ns
 from feeds.wire import Wire
+
+SIDES = {"BUY": Side.BUY, "SELL": Side.SELL}
 
 
 class _FuturesDepth(msgspec.Struct, gc=False, kw_only=True):
@@ -85,6 +89,66 @@ class _FuturesSnapshot(msgspec.Struct, gc=False):
     T: int = 0
 
 
+class _MarkPrice(Record, kw_only=True):
+    """`<symbol>@markPrice[@1s]`, `!markPrice@arr[@1s]`. Contracts with a delivery day have no funding: `T` is 0.
+
+    {"e":"markPriceUpdate","E":1562305380000,"s":"BTCUSDT","p":"11794.15000000","i":"11784.62659091",
+     "P":"11784.25641265","r":"0.00038167","T":1562306400000}
+    """
+
+    E: int
+    s: str
+    p: str
+    i: str | None = None  # index price: not on COIN-M, nor on USD-M of old
+    r: str = ""
+    T: int = 0
+
+    @property
+    def raw_symbol(self) -> str:
+        return self.s
+
+    def event(self, instrument: Instrument, ts_recv: int) -> Event:
+        return Ticker(
+            instrument,
+            mark_price=self.p,
+            index_price=self.i or None,
+            funding_rate=self.r if self.r and self.T else None,
+            next_funding_time=unix_ns(self.T),
+            ts_event=unix_ns(self.E),
+            ts_recv=ts_recv,
+        )
+
+
+class _Order(msgspec.Struct):
+    s: str
+    S: str
+    q: str
+    p: str
+    T: int
+
+
+class _ForceOrder(Record, kw_only=True):
+    """`<symbol>@forceOrder`, `!forceOrder@arr`: the order that closes the position. At most one per symbol and second.
+
+    {"e":"forceOrder","E":1568014460893,"o":{"s":"BTCUSDT","S":"SELL","o":"LIMIT","f":"IOC","q":"0.014","p":"9910",
+     "ap":"9910","X":"FILLED","l":"0.014","z":"0.014","T":1568014460893}}
+    """
+
+    o: _Order
+
+    @property
+    def raw_symbol(self) -> str:
+        return self.o.s
+
+    def event(self, instrument: Instrument, ts_recv: int) -> Event:
+        order = self.o
+        if order.S not in SIDES:
+            raise ValueError(f"expected a side among {', '.join(SIDES)}, found {order.S!r}")
+        return Liquidation(
+            instrument, price=order.p, qty=order.q, side=SIDES[order.S], ts_event=unix_ns(order.T), ts_recv=ts_recv
+        )
+
+
 def _depth(*, is_snapshot: bool = False, depth: int = 0) -> Wire:
     return Wire(
         _FuturesDepth,
@@ -151,6 +215,11 @@ class BinanceFuturesDecoder(BinanceDecoder):
         "trade": TRADE,
         "aggTrade": AGG_TRADE,
     }
+    records: ClassVar[dict[str, type[Record]]] = BinanceDecoder.records | {
+        "markPriceUpdate": _MarkPrice,
+        "forceOrder": _ForceOrder,
+    }
+    st = 1
     snapshot: ClassVar[Wire] = SNAPSHOT
     snapshot_url = "/fapi/v1/depth?symbol={symbol}&limit=1000"
 
@@ -164,12 +233,16 @@ class BinanceFutures(Binance):
     urls = re.compile(r"//(fstream|fapi)\.binance\.com\b")
     new_sequence = LinkedSequence
     decoder = BinanceFuturesDecoder
-    stream_of: ClassVar[dict[str, str]] = {
-        "book": "depth@0ms",
-        "book_top": "depth20@100ms",
-        "quote": "bookTicker",
-        "trade": "aggTrade",  # @trade is undocumented here and was seen silent; recordings of it are decoded
-        "agg_trade": "aggTrade",
+    channels = ("book", "book_top", "quote", "trade", "agg_trade", "ticker", "liquidation", "candle")
+    streams_of: ClassVar[dict[str, tuple[str, ...]]] = {
+        "book": ("depth@0ms",),
+        "book_top": ("depth20@100ms",),
+        "quote": ("bookTicker",),
+        "trade": ("aggTrade",),  # @trade is undocumented here and was seen silent; recordings of it are decoded
+        "agg_trade": ("aggTrade",),
+        "ticker": ("ticker", "markPrice@1s"),
+        "liquidation": ("forceOrder",),
+        "candle": ("kline_1m",),
     }
     # Since 2026: a subscription on the wrong route is acknowledged and stays silent.
     path_of: ClassVar[dict[str, str]] = {
@@ -178,6 +251,9 @@ class BinanceFutures(Binance):
         "quote": "/public/stream",
         "trade": "/market/stream",
         "agg_trade": "/market/stream",
+        "ticker": "/market/stream",
+        "liquidation": "/market/stream",
+        "candle": "/market/stream",
     }
     message_interval = 0.125  # seconds: 10 client messages per second are allowed
 

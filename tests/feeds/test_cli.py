@@ -33,7 +33,7 @@ COLLECTED = "".join(
             '{"stream":"btcusdt@trade","data":{"e":"trade","E":1700000000005,"s":"BTCUSDT","t":7,"p":"100.20","q":"0.25",'
             '"T":1700000000004,"m":false,"M":true}}',
             DEPTH % (1700000000100, 14, 14, "[]", '[["100.20","0"]]'),
-            '{"stream":"btcusdt@kline_1m","data":{"e":"kline"}}',
+            '{"stream":"btcusdt@avgPrice","data":{"e":"avgPrice"}}',
         ],
         1,
     )
@@ -275,7 +275,7 @@ def test_decode_prints_what_the_wire_says(collected: Path) -> None:
         "type", "exchange", "symbol", "raw_symbol", "ts_event", "ts_recv", "status", "reason"
     ]  # fmt: skip
     assert status["status"] == "problem"
-    assert "kline" in status["reason"]
+    assert "avgPrice" in status["reason"]
     assert "1 messages skipped, unknown_event" in done.stderr
 
 

@@ -14,7 +14,7 @@ from tests.feeds.messages import book_ticker, depth, on_stream, snapshot, trade
 def test_problems_are_counted_and_told_once_a_kind_with_an_excerpt(spot, log):
     for n in range(3):
         spot.on_message(b"{broken " + b"x" * 500, n, True)
-        spot.on_message(on_stream("btcusdt@kline_1m", {"e": "kline"}), n, True)
+        spot.on_message(on_stream("btcusdt@avgPrice", {"e": "avgPrice"}), n, True)
         spot.on_message(trade(t=n), n, True)
     assert {kind: problem.count for kind, problem in spot.problems.items()} == {"not_json": 3, "unknown_event": 3}
     assert len(log.trades) == 3
@@ -23,7 +23,7 @@ def test_problems_are_counted_and_told_once_a_kind_with_an_excerpt(spot, log):
     assert "{broken xxx" in told[0].reason
     assert "(508 bytes)" in told[0].reason
     assert len(told[0].reason) < 400
-    assert "kline" in repr(spot.problems["unknown_event"])
+    assert "avgPrice" in repr(spot.problems["unknown_event"])
 
 
 def test_error_texts_are_bounded_whatever_a_peer_sends(spot, log):

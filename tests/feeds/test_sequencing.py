@@ -2,7 +2,15 @@ import pytest
 
 from feeds.events import BookDelta
 from feeds.instrument import Instruments
-from feeds.sequencing import ContiguousSequence, LinkedSequence, RestartSequence, Sequence, Verdict
+from feeds.sequencing import (
+    ContiguousSequence,
+    GrowingSequence,
+    LinkedSequence,
+    ReorderedCounter,
+    RestartSequence,
+    Sequence,
+    Verdict,
+)
 
 X = Instruments(infer=True).find("x", "X")
 APPLY, OLD, MISSED = Verdict.APPLY, Verdict.OLD, Verdict.MISSED
@@ -143,3 +151,43 @@ def test_restart_every_further_one(last, previous, verdict):
     sequence = joined(RestartSequence, 100)
     judge(sequence, 105, 105, 100)
     assert judge(sequence, last, last, previous) is verdict
+
+
+# ReorderedCounter
+
+
+@pytest.mark.parametrize(
+    ("numbers", "slack", "follows", "missed", "repeated"),
+    [
+        ([0, 1, 2], 0, [True] * 3, 0, 0),
+        ([5, 6], 0, [True] * 2, 0, 0),  # the first may have any number
+        ([0, 1, 4, 5], 0, [True, True, False, True], 2, 0),
+        ([0, 3, 1, 2, 4], 2, [True] * 5, 0, 0),  # steps 1 and 2
+        ([0, 3, 1, 1, 2, 3], 2, [True] * 6, 0, 2),
+        ([0, 3, 2, 4, 5], 2, [True, True, True, False, True], 1, 0),  # step 3: 1 is more than 2 below 4
+        ([0, 100, 99, 101], 2, [True, False, True, False], 98, 0),
+        ([0, 10**12], 64, [True, False], 10**12 - 65, 0),  # what is awaited has a bound
+    ],
+)
+def test_a_counter_that_waits_for_messages_that_were_overtaken(numbers, slack, follows, missed, repeated):
+    counter = ReorderedCounter()
+    assert [counter.follows(number, slack) for number in numbers] == follows
+    assert (counter.missed, counter.repeated) == (missed, repeated)
+    assert len(counter.awaited) <= slack
+
+
+def test_what_is_awaited_is_missing_when_the_slack_ends():
+    counter = ReorderedCounter()
+    assert [counter.follows(0, 9), counter.follows(2, 9), counter.follows(3), counter.follows(4)] == [
+        True, True, False, True
+    ]  # fmt: skip
+    assert (counter.missed, counter.last, counter.awaited) == (1, 4, set())
+
+
+# GrowingSequence
+
+
+def test_growing_ids_tell_what_is_old_and_nothing_else():
+    sequence = joined(GrowingSequence, 100)
+    verdicts = [judge(sequence, -1, last) for last in (99, 100, 101, 101, 500, 499)]
+    assert verdicts == [OLD, APPLY, APPLY, APPLY, APPLY, OLD]

@@ -6,15 +6,61 @@ import pytest
 
 from feeds.decoder import Fetch, Reconnect, Refused
 from feeds.errors import ConfigError, DecodeError, UnknownSymbol
-from feeds.events import Side
+from feeds.events import Candle, Side, Ticker
 from feeds.exchange import exchange
 from feeds.exchanges.binance import MAX_STREAMS_PER_CONNECTION
 from feeds.instrument import Instruments
 from feeds.sequencing import ContiguousSequence
 from feeds.subscription import Subscription
-from tests.feeds.messages import NS, agg_trade, book_ticker, depth, dump, on_stream, partial, snapshot, trade
+from tests.feeds.exchanges.samples import Samples, decoded
+from tests.feeds.messages import NS, T, agg_trade, book_ticker, depth, dump, on_stream, partial, snapshot, trade
 
 BINANCE = exchange("binance")
+
+
+def day_ticker(last, *, kind="24hrTicker", symbol="BTCUSDT", **more):
+    """One record of a 24 h ticker."""
+    return {"e": kind, "E": T, "s": symbol, "c": last, **more}
+
+
+def kline(interval="1m", *, symbol="BTCUSDT", closed=False, time=T, **more):
+    candle = {"t": time, "T": time + 59_999, "s": symbol, "i": interval, "f": 1, "L": 2, "o": "1.0", "c": "2", "h": "3"}
+    candle |= {"l": "0.5", "v": "10", "n": 2, "x": closed, "q": "15.5", "V": "1", "Q": "2", "B": "0", **more}
+    return on_stream(f"{symbol.lower()}@kline_{interval}", {"e": "kline", "E": time + 5, "s": symbol, "k": candle})
+
+
+def exchange_info(*entries):
+    return dump({"timezone": "UTC", "symbols": list(entries)})
+
+
+def entry(symbol, base, quote, **more):
+    filters = [{"filterType": "PRICE_FILTER", "tickSize": "0.01"}, {"filterType": "LOT_SIZE", "stepSize": "0.001"}]
+    return {"symbol": symbol, "baseAsset": base, "quoteAsset": quote, "filters": filters, **more}
+
+
+SAMPLES = [
+    Samples(
+        "binance",
+        {
+            "ack": b'{"result":null,"id":1}',
+            "depth": depth(157, 160, [("0.0024", "10")], [("0.0026", "100"), ("0.003", "0")]),
+            "second depth": depth(161, 165, [("0.0024", "0"), ("0.0023", "1")]),
+            "top": partial(160, [("1", "10")], [("2", "1")], symbol="ETHUSDT"),
+            "quote": book_ticker("61837.63", "61837.64"),
+            "trade": trade(m=True),
+            "fills added up": agg_trade(),
+            "ticker": on_stream("btcusdt@ticker", day_ticker("61837.630")),
+            "ticker of an hour": on_stream("btcusdt@ticker_1h", day_ticker("61837.5", kind="1hTicker")),
+            "tickers": on_stream(
+                "!miniTicker@arr",
+                [day_ticker("1", kind="24hrMiniTicker"), day_ticker("2", kind="24hrMiniTicker", symbol="ETHUSDT")],
+            ),
+            "candle": kline(),
+        },
+        replies=[("BTCUSDT", snapshot(158, [("0.0022", "7")], [("0.0027", "1")]))],
+        instruments=[exchange_info(entry("BTCUSDT", "BTC", "USDT"), entry("ETHUSDT", "ETH", "USDT"))],
+    )
+]
 
 
 @pytest.fixture(params=["hot", "reference"])
@@ -59,6 +105,63 @@ def test_trades(decoder, log, build, m, side):
     assert (event.price, event.qty, event.side, event.id, event.ts_event) == (1.5, 2.0, side, "1", NS)
 
 
+def test_tickers_have_the_last_price():
+    log = decoded("binance", *(SAMPLES[0].messages[name] for name in ("ticker", "ticker of an hour", "tickers")))
+    tickers = [(t.instrument.raw_symbol, str(t.last_price_decimal), t.mark_price, t.ts_event) for t in log.of(Ticker)]
+    assert tickers == [
+        ("BTCUSDT", "61837.63", None, NS),
+        ("BTCUSDT", "61837.5", None, NS),
+        ("BTCUSDT", "1", None, NS),
+        ("ETHUSDT", "2", None, NS),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("interval", "seconds"), [("1s", 1), ("15m", 900), ("4h", 14_400), ("3d", 259_200), ("1w", 604_800)]
+)
+def test_candles(interval, seconds):
+    (candle,) = decoded("binance", kline(interval, closed=True)).of(Candle)
+    assert (candle.interval, candle.ts_open, candle.ts_event, candle.is_closed) == (seconds, NS, NS + 5_000_000, True)
+    numbers = (candle.open_decimal, candle.high, candle.low, candle.close, candle.volume, candle.quote_volume_decimal)
+    assert [str(number) for number in numbers] == ["1", "3.0", "0.5", "2.0", "10.0", "15.5"]
+
+
+def test_times_in_microseconds():
+    (candle,) = decoded("binance", kline(time=T * 1000)).of(Candle)
+    assert (candle.ts_open, candle.ts_event) == (NS, NS + 5_000)
+
+
+def test_of_an_array_with_an_unknown_symbol_the_others_are_decoded(decoder, log):
+    with pytest.raises(DecodeError, match="expected a known symbol, found 'ETHUSDT'"):
+        decoder.decode(bare(SAMPLES[0].messages["tickers"]).replace(b"BTCUSDT", b"ETHUSDT", 1), 7)
+    assert log.events == []
+    with pytest.raises(DecodeError, match="expected a known symbol, found 'ETHUSDT'"):
+        decoder.decode(SAMPLES[0].messages["tickers"], 7)
+    assert [t.last_price for t in log.of(Ticker)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("record", "kind", "text"),
+    [
+        ({"e": "kline", "E": T, "s": "BTCUSDT"}, "missing_field", "kline: Object missing required field `k`"),
+        (day_ticker(1), "wrong_type", "24hrTicker: Expected `str`"),
+        (day_ticker("x"), "bad_value", "24hrTicker: "),
+    ],
+)
+def test_what_breaks_the_protocol_of_records_is_named(decoder, log, record, kind, text):
+    with pytest.raises(DecodeError, match=text) as error:
+        decoder.decode(on_stream("btcusdt@zzz", record), 1)
+    assert error.value.kind == kind
+    assert log.events == []
+
+
+@pytest.mark.parametrize("interval", ["", "m", "1x", "xm"])
+def test_a_candle_of_no_interval(decoder, interval):
+    with pytest.raises(DecodeError, match="kline: ") as error:
+        decoder.decode(kline(interval), 1)
+    assert error.value.kind == "bad_value"
+
+
 def bare(message):
     return message[message.index(b'"data":') + 7 : -1]
 
@@ -78,8 +181,8 @@ def test_bare_messages_say_what_they_are_as_far_as_they_can(decoder, log):
         (b"hello", "not_json", "expected JSON, found"),
         (b"[1]", "wrong_type", "expected an object, found"),
         (b"{}", "unknown_event", r"found keys \[\]"),
-        (b'{"e":"kline"}', "unknown_event", "found event 'kline'"),
-        (on_stream("btcusdt@kline_1m", {}), "unknown_event", "found 'btcusdt@kline_1m'"),
+        (b'{"e":"avgPrice"}', "unknown_event", "found event 'avgPrice'"),
+        (on_stream("btcusdt@zzz", {}), "unknown_event", "found event '' in .*btcusdt@zzz"),
         (on_stream("dogeusdt@trade", {}), "unknown_symbol", "expected a known symbol, found 'DOGEUSDT'"),
         (b'{"e":"trade","s":"DOGEUSDT"}', "unknown_symbol", "found 'DOGEUSDT'"),
         (
