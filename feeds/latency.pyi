@@ -38,7 +38,7 @@ class Latency:
         """The read -> a message's turn to be decoded (live)."""
     @property
     def decode(self) -> Histogram:
-        """A message's turn -> its first event."""
+        """A message's turn -> its first event; without finding its stream, where superseded messages are skipped."""
     @property
     def book(self) -> Histogram:
         """A delta -> checked, applied, and the update on its way."""

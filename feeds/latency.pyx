@@ -96,7 +96,7 @@ cdef class Latency:
 
     kernel_to_read   the kernel got the first bytes of a read -> the read (live, where the kernel tells)
     read_to_decode   the read -> a message's turn to be decoded: those before it, their callbacks, recording (live)
-    decode           a message's turn -> its first event
+    decode           a message's turn -> its first event (without finding its stream, where superseded messages are skipped)
     book             a delta -> checked, applied, and the update on its way
     to_callback      the read (in a replay: a message's turn) -> the handler is entered
     callback         the handler is entered -> it has returned; trades, quotes and books each count

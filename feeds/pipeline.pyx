@@ -151,8 +151,9 @@ cdef class Pipeline:
             self._settle(ts_recv)                    # messages of books keep their order
         if self.latency is not None:
             begin_message(self.latency, ts_recv)
-        if route is None or not decoder.scan_routed(route, payload, data + size, ts_recv):
-            self._refer(decoder, data, size, ts_recv)
+        if ((route is None or not decoder.scan_routed(route, payload, data + size, ts_recv))
+                and not self._refer(decoder, data, size, ts_recv)):
+            return 0                                 # the next of the stream is still the first that tells something
         if route is not None and route.supersedes:
             route.batch = self._batch
         return 0

@@ -72,10 +72,10 @@ def test_a_histogram_as_a_dict():
 # --- stages ---------------------------------------------------------------------------------------
 
 
-def measured(latency, handler, *, policy="none"):
+def measured(latency, handler, *, policy="none", **options):
     """Return a pipeline in front of `handler` whose messages `latency` measures."""
     head = conflated(LatencyProbe(handler, latency), policy)
-    return Pipeline(exchange("binance"), Instruments(infer=True), head, latency=latency)
+    return Pipeline(exchange("binance"), Instruments(infer=True), head, latency=latency, **options)
 
 
 def counts(latency):
@@ -101,6 +101,20 @@ def test_conflated_callbacks_are_measured_once_they_are_made(log):
     for number in range(5):
         pipeline.on_message(book_ticker(), 1, number == 4)
     assert counts(latency) == {"decode": 5, "to_callback": 1, "callback": 1}
+
+
+def test_a_held_message_is_measured_when_it_is_decoded_and_a_skipped_one_never(log):
+    latency = Latency(is_live=True, every=1)
+    pipeline = measured(latency, log, policy="batch", skip_superseded=True)
+    pipeline.on_message(book_ticker(), time.time_ns(), True)  # makes the stream known
+    read = time.time_ns()
+    for number in range(5):
+        pipeline.on_message(book_ticker(), read - 10**9 if number == 4 else read, False)
+    assert counts(latency) == {"read_to_decode": 2, "decode": 2, "to_callback": 1, "callback": 1}
+    pipeline.on_tick(read)
+    assert pipeline.superseded == 3
+    assert counts(latency) == {"read_to_decode": 3, "decode": 3, "to_callback": 2, "callback": 2}
+    assert latency.read_to_decode.max >= 10**9  # since its own read, not that of the batch's end
 
 
 def test_a_message_that_is_refused_is_not_measured_and_does_not_disturb_the_next(log):

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feeds.book import BookState
+from feeds.errors import DecodeError
 from feeds.events import BookUpdate, EventHandler, Quote
 from feeds.testing import EventLog
 from tests.feeds.conftest import pipeline_of
@@ -143,6 +144,20 @@ def test_a_handler_that_raises_ends_what_is_held_for_all():
         pipeline.on_tick(2)
     pipeline.on_message(partial(4, symbol="A"), 3, True)
     assert handler.seen == [1, 1, 1, 2, 2, 2, 3, 4]
+
+
+def test_what_a_handler_raises_is_never_taken_for_a_problem_of_a_held_message():
+    class Refusing(EventHandler):
+        def on_book_delta(self, event):
+            if event.last_id == 4:
+                raise DecodeError("mine", kind="mine")
+
+    pipeline = pipeline_of("binance", Refusing(), conflate=True, skip_superseded=True)
+    for last_id in (1, 2, 3, 4):
+        pipeline.on_message(partial(last_id, symbol="A"), 2, last_id == 1)
+    with pytest.raises(DecodeError, match="mine"):
+        pipeline.on_tick(2)
+    assert pipeline.problems == {}
 
 
 def test_a_handler_may_end_the_connection_while_held_messages_are_decoded():
