@@ -4,7 +4,15 @@ import enum
 
 from feeds.events import BookDelta
 
-__all__ = ["ConnectionCounter", "ContiguousSequence", "IdentitySequence", "LinkedSequence", "Sequence", "Verdict"]
+__all__ = [
+    "ConnectionCounter",
+    "ContiguousSequence",
+    "GrowingSequence",
+    "IdentitySequence",
+    "LinkedSequence",
+    "Sequence",
+    "Verdict",
+]
 
 class Verdict(enum.IntEnum):
     APPLY = 0
@@ -34,6 +42,9 @@ class LinkedSequence(Sequence):
 
 class IdentitySequence(Sequence):
     """Update ids that say nothing by their size: each delta names the one before it, and may be smaller than that."""
+
+class GrowingSequence(Sequence):
+    """Numbers that only grow, such as times, and do not say which was the one before."""
 
 class ConnectionCounter:
     """Counts every message of a connection, of all channels and instruments: one counter that grows by 1."""

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """Sequencing rules, as types named after the rule. `BookBuilder` has one object per book."""
 
-__all__ = ["ConnectionCounter", "ContiguousSequence", "IdentitySequence", "LinkedSequence", "Sequence", "Verdict"]
+__all__ = ["ConnectionCounter", "ContiguousSequence", "GrowingSequence", "IdentitySequence", "LinkedSequence", "Sequence", "Verdict"]
 
 
 cdef class Sequence:
@@ -110,6 +110,27 @@ cdef class IdentitySequence(Sequence):
                 return OLD
             if delta.previous_id > self.last_id:
                 return MISSED
+        self.awaiting_first = False
+        self.last_id = delta.last_id
+        return APPLY
+
+
+cdef class GrowingSequence(Sequence):
+    """Numbers that only grow, such as times, and do not say which was the one before.
+
+    Bitstamp (`microtimestamp`, T of the snapshot):
+
+    1. Deltas with a number that is not above T are in the snapshot and dropped; all others are applied.
+    2. One whose number is not above that of the one before is old and ignored.
+    3. That a message was missed cannot be told.
+    """
+
+    cdef bint is_late(self, BookDelta snapshot) noexcept:
+        return snapshot.last_id < self.last_id
+
+    cdef Verdict check(self, BookDelta delta) noexcept:
+        if delta.last_id <= self.last_id:
+            return OLD
         self.awaiting_first = False
         self.last_id = delta.last_id
         return APPLY

@@ -2,7 +2,7 @@ import pytest
 
 from feeds.events import BookDelta
 from feeds.instrument import Instruments
-from feeds.sequencing import ContiguousSequence, LinkedSequence, Sequence, Verdict
+from feeds.sequencing import ContiguousSequence, GrowingSequence, LinkedSequence, Sequence, Verdict
 
 X = Instruments(infer=True).find("x", "X")
 APPLY, OLD, MISSED = Verdict.APPLY, Verdict.OLD, Verdict.MISSED
@@ -114,3 +114,12 @@ def test_a_delta_is_needed():
         Sequence().judge(None)
     with pytest.raises(TypeError):
         Sequence().joined(None)
+
+
+# GrowingSequence; T = 100
+
+
+def test_growing_what_is_not_above_the_last_is_old_and_nothing_is_missed():
+    sequence = joined(GrowingSequence, 100)
+    verdicts = [judge(sequence, -1, number) for number in (99, 100, 101, 101, 5000, 4999)]
+    assert verdicts == [OLD, OLD, APPLY, OLD, APPLY, OLD]
