@@ -10,6 +10,7 @@ __all__ = [
     "GrowingSequence",
     "IdentitySequence",
     "LinkedSequence",
+    "NonDecreasingSequence",
     "ReorderedCounter",
     "RestartSequence",
     "Sequence",
@@ -45,6 +46,9 @@ class LinkedSequence(Sequence):
 class IdentitySequence(Sequence):
     """Update ids that say nothing by their size: each delta names the one before it, and may be smaller than that."""
 
+class GrowingSequence(Sequence):
+    """Numbers that only grow, such as times, and do not say which was the one before."""
+
 class ConnectionCounter:
     """Counts every message of a connection, of all channels and instruments: one counter that grows by 1."""
 
@@ -71,5 +75,5 @@ class ReorderedCounter:
     def follows(self, number: int, slack: int = 0) -> bool:
         """Move on to `number`; False where it shows that messages are missing: more than `slack` below it."""
 
-class GrowingSequence(Sequence):
-    """Ids of a counter that instruments share: they only grow, by any amount, and tell nothing of what was missed."""
+class NonDecreasingSequence(Sequence):
+    """Ids of a counter that instruments share: they never decrease, grow by any amount, and tell nothing of what was missed."""

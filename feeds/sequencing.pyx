@@ -2,8 +2,8 @@
 """Sequencing rules, as types named after the rule. `BookBuilder` has one object per book."""
 
 __all__ = [
-    "ConnectionCounter", "ContiguousSequence", "GrowingSequence", "IdentitySequence", "LinkedSequence", "ReorderedCounter",
-    "RestartSequence", "Sequence", "Verdict",
+    "ConnectionCounter", "ContiguousSequence", "GrowingSequence", "IdentitySequence", "LinkedSequence", "NonDecreasingSequence",
+    "ReorderedCounter", "RestartSequence", "Sequence", "Verdict",
 ]
 
 
@@ -118,6 +118,27 @@ cdef class IdentitySequence(Sequence):
         return APPLY
 
 
+cdef class GrowingSequence(Sequence):
+    """Numbers that only grow, such as times, and do not say which was the one before.
+
+    Bitstamp (`microtimestamp`, T of the snapshot):
+
+    1. Deltas with a number that is not above T are in the snapshot and dropped; all others are applied.
+    2. One whose number is not above that of the one before is old and ignored.
+    3. That a message was missed cannot be told.
+    """
+
+    cdef bint is_late(self, BookDelta snapshot) noexcept:
+        return snapshot.last_id < self.last_id
+
+    cdef Verdict check(self, BookDelta delta) noexcept:
+        if delta.last_id <= self.last_id:
+            return OLD
+        self.awaiting_first = False
+        self.last_id = delta.last_id
+        return APPLY
+
+
 class ConnectionCounter:
     """Counts every message of a connection, of all channels and instruments: one counter that grows by 1.
 
@@ -201,8 +222,8 @@ class ReorderedCounter:
         return missed == 0
 
 
-cdef class GrowingSequence(Sequence):
-    """Ids of a counter that instruments share: they only grow, by any amount, and tell nothing of what was missed.
+cdef class NonDecreasingSequence(Sequence):
+    """Ids of a counter that instruments share: they never decrease, grow by any amount, and tell nothing of what was missed.
 
     Phemex (`sequence`): a delta below the last message is older than the book and ignored; every other is the next one. One
     with the id of the snapshot may be in it already, which changes nothing: quantities are absolute.

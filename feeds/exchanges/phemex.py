@@ -18,7 +18,7 @@ from feeds.events import Side
 from feeds.exchange import Endpoints, Exchange, Heartbeat, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.message_decoder import MessageDecoder
-from feeds.sequencing import GrowingSequence
+from feeds.sequencing import NonDecreasingSequence
 
 EMPTY = Raw(b"")
 SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
@@ -328,7 +328,7 @@ class Phemex(Exchange):
     endpoints = Endpoints(ws="wss://ws.phemex.com", rest="https://api.phemex.com")
     channels = ("book", "trade", "ticker", "candle")
     decoder = PhemexDecoder
-    new_sequence = GrowingSequence
+    new_sequence = NonDecreasingSequence
     instruments_urls = ("/public/products",)
     heartbeat = Heartbeat(5.0, b'{"id":0,"method":"server.ping","params":[]}')
     message_interval = 0.1

@@ -6,6 +6,7 @@ from feeds.sequencing import (
     ContiguousSequence,
     GrowingSequence,
     LinkedSequence,
+    NonDecreasingSequence,
     ReorderedCounter,
     RestartSequence,
     Sequence,
@@ -184,10 +185,19 @@ def test_what_is_awaited_is_missing_when_the_slack_ends():
     assert (counter.missed, counter.last, counter.awaited) == (1, 4, set())
 
 
-# GrowingSequence
+# NonDecreasingSequence
 
 
-def test_growing_ids_tell_what_is_old_and_nothing_else():
-    sequence = joined(GrowingSequence, 100)
+def test_ids_that_do_not_decrease_tell_what_is_old_and_nothing_else():
+    sequence = joined(NonDecreasingSequence, 100)
     verdicts = [judge(sequence, -1, last) for last in (99, 100, 101, 101, 500, 499)]
     assert verdicts == [OLD, APPLY, APPLY, APPLY, APPLY, OLD]
+
+
+# GrowingSequence; T = 100
+
+
+def test_growing_what_is_not_above_the_last_is_old_and_nothing_is_missed():
+    sequence = joined(GrowingSequence, 100)
+    verdicts = [judge(sequence, -1, number) for number in (99, 100, 101, 101, 5000, 4999)]
+    assert verdicts == [OLD, OLD, APPLY, OLD, APPLY, OLD]

@@ -10,7 +10,7 @@ from feeds.events import Candle, Side, Ticker
 from feeds.exchange import exchange
 from feeds.exchanges.phemex import PACK_FIELDS, name_of
 from feeds.instrument import Instruments
-from feeds.sequencing import GrowingSequence
+from feeds.sequencing import NonDecreasingSequence
 from feeds.subscription import Subscription
 from tests.feeds.exchanges.samples import NOW, Samples, decoded, replayed, tops
 
@@ -168,7 +168,7 @@ def test_sequence_tells_only_what_is_old(pipeline):
     assert ([level.price for level in kept.bids()], pipeline.books.old, pipeline.books.gaps) == ([10, 9, 8], 1, 0)
     play(pipeline, book("snapshot", 500, [("5", "1")], [("6", "1")]))
     assert [level.price for level in kept.bids()] == [5]
-    assert PHEMEX.new_sequence is GrowingSequence
+    assert PHEMEX.new_sequence is NonDecreasingSequence
 
 
 @pytest.mark.parametrize(("depth", "count"), [(30, 30), (0, 31)])
