@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from feeds.book import OrderBook
 from feeds.checks import CheckResult, QuoteCheck
 from feeds.conflation import POLICIES, Conflator
@@ -24,7 +26,15 @@ from feeds.exchange import exchange as find_exchange
 from feeds.instrument import Instruments
 from feeds.latency import Histogram, LatencyProbe
 from feeds.pipeline import Pipeline, Problem
-from feeds.recording import Damage, RawSource, RecordingWriter, open_recording
+from feeds.recording import (
+    Damage,
+    MergedSource,
+    RawSource,
+    RecordingConfig,
+    RecordingError,
+    RecordingWriter,
+    open_session,
+)
 from feeds.replay import Replay, ReplayWindow
 from feeds.subscription import DEFAULT_CHANNELS, Subscription, subscriptions
 from picows import start_busy_polling
@@ -59,6 +69,7 @@ class Report:
     digest: str = ""
     recorded_digest: str | None = None  # of the live run, where the recording has one for this policy
     dropped: int = 0  # messages that the recording had no room for
+    recording_error: str | None = None  # why the recording ended before the session
     problems: dict[str, Problem] = field(default_factory=dict)
     order_books: list[OrderBook] = field(default_factory=list)
     latency: Histogram | None = None
@@ -129,6 +140,7 @@ async def live(
     channels: Sequence[str] = DEFAULT_CHANNELS,
     policy: str = "batch",
     record_to: str | os.PathLike[str] | None = None,
+    recording: RecordingConfig | None = None,
     duration: float | None = None,
     stop: asyncio.Event | None = None,
     endpoints: Endpoints | None = None,
@@ -137,7 +149,8 @@ async def live(
 ) -> Report:
     """Run `handler` on live data until `duration` (seconds) has passed, `stop` is set or the task is cancelled.
 
-    `record_to` names a new file that gets everything received. `config` is a `feeds.live.feed.FeedConfig`. Raises
+    `record_to` names a new file that gets everything received, or a folder where `recording` says to rotate; a recording
+    that fails does not end the session, see `Report.recording_error`. `config` is a `feeds.live.feed.FeedConfig`. Raises
     UnknownExchange, UnknownSymbol and ConfigError for what cannot be, SubscriptionRefused for what the exchange
     refuses, FetchError without instrument metadata, and whatever the handler raises (a strategy: StrategyError).
     """
@@ -147,30 +160,46 @@ async def live(
     chain = _Chain(handler, policy, is_live=True)
     report = Report("live", policy)
     wanted = subscriptions(symbols, channels)
-    writer = None if record_to is None else RecordingWriter(record_to, metadata={"policy": policy})
+    recording = recording or RecordingConfig()
+    writer = None
+    if record_to is not None:
+        writer = RecordingWriter(record_to, metadata={"policy": policy}, **msgspec.structs.asdict(recording))
     began = time.monotonic()
     try:
         async with LiveFeed(
             found, wanted, chain.head, config=config, endpoints=endpoints, ssl_context=ssl_context, writer=writer
         ) as feed:
             ending = asyncio.ensure_future(_stop_later(feed.stop, duration, stop))
+            flushing = None if writer is None else asyncio.ensure_future(_flush(writer, recording.flush_interval))
             chain.start()
             try:
                 await feed.run()
             finally:
                 ending.cancel()
+                if flushing is not None:
+                    flushing.cancel()
                 chain.stop()
                 report.elapsed = time.monotonic() - began
                 report.frames = sum(line.receiver.frames for line in feed.lines)
                 report.connects = sum(line.connects for line in feed.lines)
                 chain.fill(report, [line.pipeline for line in feed.lines])
-                if writer is not None:
+                if writer is not None and writer.problem is None:
                     writer.note("digest", {"policy": policy, "digest": report.digest, "callbacks": report.callbacks})
     finally:
         if writer is not None:
-            writer.close()
+            try:
+                writer.close()
+            except RecordingError as error:
+                report.recording_error = str(error)
             report.dropped = writer.dropped
     return report
+
+
+async def _flush(writer: RecordingWriter, interval: float) -> None:
+    """Have what was recorded written in time, also when no message follows."""
+    while True:
+        await asyncio.sleep(interval / 4)
+        writer.flush_due(time.time_ns() + int(interval * 250_000_000))
 
 
 async def _stop_later(stop_feed: Callable[[], None], duration: float | None, stop: asyncio.Event | None) -> None:
@@ -222,6 +251,7 @@ def replay(
     policy: str = "batch",
     speed: float | None = None,
     start: int | None = None,
+    warm_up: float | None = None,
     end: int | None = None,
     check: bool = False,
     reference: bool = False,
@@ -229,16 +259,15 @@ def replay(
     exchange: str | None = None,
     progress: Callable[[RawSource], None] | None = None,
 ) -> Report:
-    """Run `handler` on recordings, one after the other, through the code that runs live.
+    """Run `handler` on recordings through the code that runs live; several files, and folders, merged by receive time.
 
     `speed` paces by the recorded receive times (1.0 = as it was, None = as fast as possible). Data events before
     `start` and messages after `end` (ns since the epoch, receive time) are not delivered; what lies before `start`
-    still builds the books. `check` compares books with quotes where the exchange numbers both alike. `reference`
+    still builds the books: all of it, or, with `warm_up`, so many seconds, to which the index of a recording leads. Books are
+    then SYNCING until a snapshot comes, which for some exchanges is the next reconnect. `check` compares books with quotes where the exchange numbers both alike. `reference`
     decodes everything with the reference engine. Raises RecordingError, and whatever the handler raises (a strategy:
     StrategyError).
     """
-    if isinstance(paths, str | os.PathLike):
-        paths = [paths]
     chain = _Chain(handler, policy, is_live=False)
     head = chain.head if start is None else ReplayWindow(chain.head, start)
     report = Report("replay", policy)
@@ -253,19 +282,19 @@ def replay(
 
     chain.start()
     try:
-        for path in paths:
-            with open_recording(path, format=format, exchange=exchange) as source:
-                run = Replay(
-                    source, head, instruments=instruments, reference=reference, wrap=checked if check else None
-                )
-                for _ in _slices(run, speed, end):
-                    if progress is not None:
-                        progress(source)
-                pipelines += run.pipelines
-                report.damages += source.damages
-                noted = run.notes.get("digest")
-                if len(paths) == 1 and start is None and end is None and noted and noted["policy"] == policy:
-                    report.recorded_digest = noted["digest"]
+        with open_session(paths, format=format, exchange=exchange) as source:
+            run = Replay(source, head, instruments=instruments, reference=reference, wrap=checked if check else None)
+            if start is not None and warm_up is not None:
+                source.seek(start - int(warm_up * 1e9))
+            for _ in _slices(run, speed, end):
+                if progress is not None:
+                    progress(source)
+            pipelines += run.pipelines
+            noted = run.notes.get("digest")
+            is_one_run = source.runs == 1 if isinstance(source, MergedSource) else source.run == 0
+            if is_one_run and start is None and end is None and noted and noted["policy"] == policy:
+                report.recorded_digest = noted["digest"]
+        report.damages += source.damages
     finally:
         chain.stop()
         report.elapsed = time.monotonic() - began

@@ -9,9 +9,11 @@ from feeds.recording.errors import (
     UnsupportedVersion,
 )
 from feeds.recording.importers import CollectorReader, open_recording
+from feeds.recording.merging import MergedSource, open_session, session_files
 from feeds.recording.message import DRAINED, LAST_IN_BATCH, Kind, RawMessage
 from feeds.recording.reader import RawSource, RecordingReader
-from feeds.recording.writer import RecordingWriter
+from feeds.recording.repair import Repaired, repair
+from feeds.recording.writer import RecordingConfig, RecordingWriter
 
 __all__ = [
     "DRAINED",
@@ -19,14 +21,20 @@ __all__ = [
     "CollectorReader",
     "Damage",
     "Kind",
+    "MergedSource",
     "NotARecording",
     "RawMessage",
     "RawSource",
+    "RecordingConfig",
     "RecordingDamaged",
     "RecordingError",
     "RecordingExists",
     "RecordingReader",
     "RecordingWriter",
+    "Repaired",
     "UnsupportedVersion",
     "open_recording",
+    "open_session",
+    "repair",
+    "session_files",
 ]

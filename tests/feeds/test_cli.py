@@ -91,7 +91,7 @@ def addresses(simulator: dict[str, str]) -> tuple[str, ...]:
 
 def test_every_command_teaches() -> None:
     assert set(cli.commands.commands) == {
-        "decode", "demo", "exchanges", "inspect", "live", "record", "replay", "simulate"
+        "decode", "demo", "exchanges", "inspect", "live", "record", "repair", "replay", "simulate"
     }  # fmt: skip
     for name in cli.commands.commands:
         result = run(name, "--help")
