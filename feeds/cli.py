@@ -253,7 +253,11 @@ def live(
 @click.option("--rotate-bytes", type=click.IntRange(min=1), help="Begin a new file when one has so many bytes.")
 @click.option("--rotate-interval", type=click.FloatRange(min=1), help="Seconds; 86400: a new file at midnight UTC.")
 @click.option(
-    "--on-full", type=click.Choice(["drop", "stop"]), default="drop", show_default=True, help="Recording only."
+    "--on-full",
+    type=click.Choice(["drop", "stop"]),
+    default="drop",
+    show_default=True,
+    help="When the disk is full or slow.",
 )
 @_channel_option
 @_policy_option

@@ -149,8 +149,9 @@ async def live(
 ) -> Report:
     """Run `handler` on live data until `duration` (seconds) has passed, `stop` is set or the task is cancelled.
 
-    `record_to` names a new file that gets everything received, or a folder where `recording` says to rotate; a recording
-    that fails does not end the session, see `Report.recording_error`. `config` is a `feeds.live.feed.FeedConfig`. Raises
+    `record_to` names a new file that gets everything received, or a folder where `recording` says to rotate; a
+    recording that fails does not end the session, see `Report.recording_error`. `config` is a
+    `feeds.live.feed.FeedConfig`. Raises
     UnknownExchange, UnknownSymbol and ConfigError for what cannot be, SubscriptionRefused for what the exchange
     refuses, FetchError without instrument metadata, and whatever the handler raises (a strategy: StrategyError).
     """
@@ -263,8 +264,9 @@ def replay(
 
     `speed` paces by the recorded receive times (1.0 = as it was, None = as fast as possible). Data events before
     `start` and messages after `end` (ns since the epoch, receive time) are not delivered; what lies before `start`
-    still builds the books: all of it, or, with `warm_up`, so many seconds, to which the index of a recording leads. Books are
-    then SYNCING until a snapshot comes, which for some exchanges is the next reconnect. `check` compares books with quotes where the exchange numbers both alike. `reference`
+    still builds the books: all of it, or, with `warm_up`, so many seconds, to which the index of a recording leads.
+    Books are then SYNCING until a snapshot comes, which for some exchanges is the next reconnect. `check` compares
+    books with quotes where the exchange numbers both alike. `reference`
     decodes everything with the reference engine. Raises RecordingError, and whatever the handler raises (a strategy:
     StrategyError).
     """

@@ -1,5 +1,6 @@
 """Recordings of what came off the wire: their format, writing and reading them, and reading those of others."""
 
+from feeds.recording.config import RecordingConfig
 from feeds.recording.errors import (
     Damage,
     NotARecording,
@@ -13,7 +14,7 @@ from feeds.recording.merging import MergedSource, open_session, session_files
 from feeds.recording.message import DRAINED, LAST_IN_BATCH, Kind, RawMessage
 from feeds.recording.reader import RawSource, RecordingReader
 from feeds.recording.repair import Repaired, repair
-from feeds.recording.writer import RecordingConfig, RecordingWriter
+from feeds.recording.writer import RecordingWriter
 
 __all__ = [
     "DRAINED",

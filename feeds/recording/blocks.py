@@ -55,8 +55,8 @@ def pack_metadata(metadata: dict[str, Any]) -> bytes:
 class BlockWriter:
     """Writes the header, the blocks, the index and the end of one file. A block that fails leaves nothing behind.
 
-    `target` is a path, or a binary file object, which stays its caller's. With `append`, a file that is there gets a new
-    segment behind its last byte, whatever that is; nothing of it is changed.
+    `target` is a path, or a binary file object, which stays its caller's. With `append`, a file that is there gets a
+    new segment behind its last byte, whatever that is; nothing of it is changed.
     """
 
     def __init__(
@@ -187,7 +187,8 @@ class BlockWriter:
     def _write_block(
         self, type: int, raw: bytes | bytearray | memoryview, messages: int, first: int, last: int
     ) -> None:
-        compression, stored = COMPRESSION_ZSTD, self._compressor.compress(raw)
+        compression = COMPRESSION_ZSTD
+        stored: bytes | bytearray | memoryview = self._compressor.compress(raw)
         if len(stored) >= len(raw):
             compression, stored = COMPRESSION_NONE, raw
         header = BlockHeader(

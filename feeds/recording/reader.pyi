@@ -74,8 +74,8 @@ class RecordingReader(RawSource):
     stepped over: every message in a whole block is returned, and `damages` says what was not, and where. A recording
     without its end (still being written, or its writer was killed) is read up to its last whole block.
 
-    `max_block_size` bounds the memory, which is twice that; blocks that want more are damage. `salvage` takes a file whose
-    first bytes are damaged for a recording if there is a block of one in it.
+    `max_block_size` bounds the memory, which is twice that; blocks that want more are damage. `salvage` takes a file
+    whose first bytes are damaged for a recording if there is a block of one in it.
 
     `metadata` is that of the segment being read: a file that was appended to has several, and `run` counts them.
 

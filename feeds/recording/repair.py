@@ -36,8 +36,8 @@ def repair(
 ) -> Repaired:
     """Copy every whole block of a recording in our format, and of a malformed block what stands before the mistake.
 
-    `output` is a new file: closed, with an index, with the metadata of the old one and `repaired`, its name, and the same
-    segments. Works on any file in which a block of ours is left. Raises NotARecording where there is none,
+    `output` is a new file: closed, with an index, with the metadata of the old one and `repaired`, its name, and the
+    same segments. Works on any file in which a block of ours is left. Raises NotARecording where there is none,
     RecordingExists where `output` is already, OSError.
     """
     found = Repaired()

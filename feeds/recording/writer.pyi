@@ -5,24 +5,11 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, BinaryIO, Literal
 
-import msgspec
 from typing_extensions import Buffer, Self
 
 from feeds.recording.message import RawMessage
 
-__all__ = ["RecordingConfig", "RecordingWriter"]
-
-class RecordingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to record: what `RecordingWriter` says of each."""
-
-    block_size: int = 262144
-    flush_interval: float = 1.0
-    compression_level: int = 3
-    max_pending_blocks: int = 64
-    on_full: Literal["drop", "stop"] = "drop"
-    append: bool = False
-    rotate_bytes: int | None = None
-    rotate_interval: float | None = None
+__all__ = ["RecordingWriter"]
 
 class RecordingWriter:
     """Write a recording in our own format, docs/recording-format.md.
@@ -30,26 +17,26 @@ class RecordingWriter:
     Creates the file and writes its header; `path` may also be a binary file object, which is flushed instead of synced
     and stays its caller's. To be used from one thread; Cython code calls `write_view`, see `writer.pxd`.
 
-    With `rotate_bytes` or `rotate_interval`, `path` is a folder, made if need be, that gets a session of many files. Their
-    names sort in the order of time, each can be read alone, and `open_session` reads them as one.
+    With `rotate_bytes` or `rotate_interval`, `path` is a folder, made if need be, that gets a session of many files.
+    Their names sort in the order of time, each can be read alone, and `open_session` reads them as one.
 
     `metadata`            what the recording should say of itself, beside `software`, `created` and `clock`
     `block_size`          bytes that are compressed together; the file is cut off at a whole block when we crash
-    `flush_interval`      seconds, by the `ts_recv` of the messages, after which they are on their way to the disk at the
-                          latest. Nothing happens without a message: let a timer call `flush_due()`
+    `flush_interval`      seconds, by the `ts_recv` of the messages, after which they are on their way to the disk at
+                          the latest. Nothing happens without a message: let a timer call `flush_due()`
     `max_pending_blocks`  blocks that may wait for the disk: the memory is `block_size` times that
     `on_full`             what happens when so many wait, because the disk is too slow or full. "drop": messages are
                           dropped until there is room; then a `Kind.NOTE` with the tag "dropped" stands where they are
                           missing, a JSON object of `messages`, `bytes`, `first_ts_recv`, `last_ts_recv`. A full disk is
                           tried again twice a second. "stop": a note "stopped" ends the recording and RecordingError is
                           raised, then and at every later write; so does a full disk, without the note
-    `append`              a file that is there gets a new segment, behind whatever it ends with; nothing of it is changed
+    `append`              a file that is there gets a new segment, behind whatever it ends with; nothing else changes
     `rotate_bytes`        begin a new file when one has so many bytes, or some blocks more
-    `rotate_interval`     seconds, of `ts_recv`: begin a new file at each multiple of it since the epoch (86,400: midnight)
+    `rotate_interval`     seconds, of `ts_recv`: begin a new file at each multiple of it (86,400: midnight UTC)
 
-    Raises RecordingExists where a file is already, RecordingError for a file that cannot be appended to or that somebody
-    else is recording to, OSError, ValueError; TypeError for metadata that is not JSON. An error of the thread (a disk that
-    breaks) is raised by the next write, flush or close, and by all after it but close.
+    Raises RecordingExists where a file is already, RecordingError for a file that cannot be appended to or that
+    somebody else is recording to, OSError, ValueError; TypeError for metadata that is not JSON. An error of the thread
+    (a disk that breaks) is raised by the next write, flush or close, and by all after it but close.
     """
 
     def __init__(

@@ -301,3 +301,18 @@ def test_a_full_disk_costs_messages_until_there_is_room_and_says_how_many(tmp_pa
     payloads = [m.payload for m in messages if m.kind is Kind.TICK]
     assert payloads == [b"message %d" % i for i in range(n + 1) if i != dropped]
     assert [m.tag for m in messages if m.kind is Kind.NOTE] == ["dropped"]
+
+
+def test_the_command_repairs_and_says_what_was_lost_and_where(tmp_path):
+    path = tmp_path / "a.feeds"
+    write(path, range(6))
+    with RecordingReader(path) as reader:
+        damaged = reader.index[1].offset
+    data = bytearray(path.read_bytes())
+    data[damaged + 60] ^= 1
+    path.write_bytes(data)
+    command = [sys.executable, "-m", "feeds", "repair", path, "-o", tmp_path / "b.feeds"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
+    assert f"offset {damaged}: block checksum" in said
+    assert "saved 4 messages in 2 blocks" in said
+    assert read(tmp_path / "b.feeds", strict=True)[1] == [tick(n) for n in (0, 1, 4, 5)]

@@ -31,7 +31,7 @@ def test_a_stub_and_its_module_agree(name):
 
 def test_the_package_exports_what_its_modules_promise():
     promised = set()
-    for name in ["errors", "message", "reader", "repair", "writer", "importers", "merging"]:
+    for name in ["config", "errors", "message", "reader", "repair", "writer", "importers", "merging"]:
         promised |= set(import_module(f"feeds.recording.{name}").__all__)
     assert set(feeds.recording.__all__) == promised
     assert all(hasattr(feeds.recording, name) for name in promised)
