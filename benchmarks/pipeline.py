@@ -3,6 +3,7 @@
     python benchmarks/pipeline.py                              ours, and the peers that are there
     python benchmarks/pipeline.py --cryptofeed-python PATH     with cryptofeed, from an environment that has it
     python benchmarks/pipeline.py --callgrind                  and instructions per message of ours: half an hour
+    python benchmarks/pipeline.py --latency                    what `feeds.latency` costs, and nothing else
 
 What is in a figure of ours: `Replay.run` over a source that is already in memory, so reading and decompression are not
 in it, and everything after it is: one cursor step and one `Pipeline` call per message, decoding, sequence checks, the
@@ -13,6 +14,9 @@ The same messages go to every program; the final books of all must be identical,
 is CPU time of the measuring thread, on one core where the system allows pinning. Programs take turns: each round runs
 each program once, in a process of its own, and takes the median of its passes there. The table has medians over the
 rounds; ratios are taken inside a round, then the median of them.
+
+`--latency` runs ours in one process, off and on in turns, pass by pass: the medians of both, and of their differences.
+"On" is what `feeds replay --latency` does, "every message" is `Latency(every=1)`.
 
 The peers are scripts beside the project (`--baselines`): C++ scanners that assume field order and check nothing, which
 are a lower bound, not a design; msgspec with two dicts for a book; and cryptofeed's own message handler.
@@ -36,9 +40,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from measuring import RESULTS, ROOT, Figure, default_capture, load, loops, machine, pin, row, write_section
+from measuring.charts import Bar, Panel, draw
+from measuring.charts import missing as charts_missing
 
 from feeds.conflation import conflated
 from feeds.events import EventHandler
+from feeds.latency import Latency, LatencyProbe
 from feeds.replay import Replay
 from strategies.imbalance import BookImbalance as PythonImbalance
 from strategies.imbalance_cython import BookImbalance as CythonImbalance
@@ -47,6 +54,8 @@ KINDS = {"all": "all", "depth": "depth", "ticker": "best bid/offer", "trade": "t
 CHANNELS = {"depth": "depth", "ticker": "bookTicker", "trade": "trade"}  # on Binance
 LIMIT = "C++, hand scanner, tick book"
 CRYPTOFEED = "cryptofeed"
+
+CHARTS = {theme: ROOT / "docs" / f"pipeline-{theme}.svg" for theme in ("light", "dark")}
 
 Record = dict[str, Any]  # one JSON line: name, what (the kind), n, ns, and what the program found
 
@@ -100,6 +109,54 @@ def checksum(replay: Replay) -> str | None:
             for number in level:
                 state = (state ^ int(number.scaleb(8))) * 1099511628211 % 2**64
     return f"{state:016x}"
+
+
+# --- what measuring latency costs -----------------------------------------------------------------
+
+MEASURING: dict[str, Callable[[], Latency | None]] = {
+    "off": lambda: None,
+    "on": Latency,
+    "on, every message": lambda: Latency(every=1),
+}
+
+
+def measure_latency(capture: Path, kinds: list[str], passes: int) -> dict[tuple[str, str], list[float]]:
+    """Return (way, kind) -> ns per message of each pass, to a handler that counts; the ways take turns."""
+    messages = load(capture)
+    found: dict[tuple[str, str], list[float]] = {}
+    for kind in kinds:
+        chosen = messages if kind == "all" else loops().of_channel(messages, CHANNELS[kind])
+        for _ in range(passes):
+            for way, new in MEASURING.items():
+                latency, handler = new(), loops().Tally()
+                head = handler if latency is None else LatencyProbe(handler, latency)
+                replay = Replay(loops().MemorySource(chosen), conflated(head), latency=latency)
+                gc.collect()
+                start = time.thread_time_ns()
+                replay.run()
+                found.setdefault((way, kind), []).append((time.thread_time_ns() - start) / (len(chosen) - 1))
+    return found
+
+
+def latency_report(found: dict[tuple[str, str], list[float]], options: argparse.Namespace) -> str:
+    def added(way: str, kind: str) -> str:
+        pairs = list(zip(found[way, kind], found["off", kind], strict=True))
+        more = statistics.median(on - off for on, off in pairs)
+        return f"{more:+.1f} ({statistics.median(on / off for on, off in pairs):.3f})"
+
+    kinds = options.kinds
+    lines = [
+        "# What measuring latency costs",
+        "",
+        f"`{options.capture.name}` to a handler that counts, {options.passes} passes of each in turns, in one process;",
+        f"CPU time, {options.pinned}. {machine()}",
+        "",
+        row(["ns per message", *(KINDS[kind] for kind in kinds)]),
+        row(["---", *["--:"] * len(kinds)]),
+        *(row([way, *(str(Figure(found[way, kind])) for kind in kinds)]) for way in MEASURING),
+        *(row([f"{way}: more (x)", *(added(way, kind) for kind in kinds)]) for way in MEASURING if way != "off"),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 # --- everybody -----------------------------------------------------------------------------------
@@ -251,6 +308,31 @@ def table(records: list[Record], programs: list[Program], kinds: list[str]) -> l
     return lines
 
 
+def panels(records: list[Record], programs: list[Program], kinds: list[str]) -> list[Panel]:
+    """Return a chart per kind of message: what everybody needs for one, except our reference engine."""
+    found = []
+    for kind in kinds:
+        bars = []
+        for program in programs:
+            values = [r["ns"] for r in records if (r["title"], r["what"]) == (program.title, kind)]
+            if values and program.title != OURS["reference"].title:
+                colour = "ours" if program.title.startswith("ours") else "limit" if program.title == LIMIT else "peer"
+                bars.append(Bar(program.title.replace("C++, hand scanner", "C++"), statistics.median(values), colour))
+        if bars:
+            found.append(Panel(f"CPU ns for a message: {KINDS[kind]}", bars, is_log=True))
+    return found
+
+
+def draw_charts(chosen: list[Panel]) -> None:
+    """Draw the charts into docs/, or say why not."""
+    reason = charts_missing() or ("they need all kinds of messages" if len(chosen) < len(KINDS) else "")
+    if reason:
+        print(f"No charts: {reason}.", file=sys.stderr)
+        return
+    for theme, path in CHARTS.items():
+        draw(path, "From bytes to the strategy, logarithmic", chosen, theme)
+
+
 def report(records: list[Record], programs: list[Program], absent: dict[str, str], options: argparse.Namespace) -> str:
     kinds = options.kinds
     count = {record["what"]: record["n"] for record in reversed(records)}  # ours: cryptofeed's leave the snapshot out
@@ -316,8 +398,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--passes", type=int, default=3, help="of ours, in each round")
     parser.add_argument("--core", type=int, help="to be pinned to (default: the last)")
     parser.add_argument("--callgrind", action="store_true", help="count instructions too, which takes long")
+    parser.add_argument("--latency", action="store_true", help="what measuring latency costs, and nothing else")
     parser.add_argument("--json", action="store_true", help="every record as a JSON line instead of the table")
-    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} too")
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} and the charts too")
     parser.add_argument("--worker", choices=OURS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.callgrind and shutil.which("valgrind") is None:
@@ -335,11 +418,18 @@ def main() -> None:
             print(json.dumps(record))
         return
     loops()  # compiled once, before anybody is measured
+    if options.latency:
+        options.pinned = pin(options.core)
+        text = latency_report(measure_latency(options.capture, options.kinds, options.passes), options)
+        _publish(text, text, options)
+        return
     programs, absent = find_programs(options)
     options.pinned = pin(options.core)
     records = run_rounds(programs, options.kinds, options.rounds)
     text = report(records, programs, absent, options)
     _publish(text, text, options)
+    if options.write:
+        draw_charts(panels(records, programs, options.kinds))
     if options.callgrind:
         counted = "\n" + "\n".join(count_instructions(options)) + "\n"
         _publish(counted, text + counted, options)

@@ -1,9 +1,11 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from feeds.book cimport BookState, OrderBook
+from feeds.checksum cimport Checksum
 from feeds.decoder cimport Decoder
 from feeds.events cimport BookDelta, BookUpdate, Event, Stage
 from feeds.instrument cimport Instrument
+from feeds.latency cimport Latency
 from feeds.sequencing cimport Sequence
 
 
@@ -24,7 +26,9 @@ cdef class _Entry:
 cdef class BookBuilder(Stage):
     cdef:
         public Decoder decoder           # who is asked for snapshots; replaced on reconnect
-        object _new_sequence
+        public Latency latency           # None: nothing is measured
+        readonly object new_sequence     # () -> Sequence, and what checksums are compared by: of the decoder's protocol
+        readonly Checksum checksum
         list _entries                    # by instrument index, None where there is no book
         BookUpdate _update
         readonly Py_ssize_t max_pending_levels
@@ -33,11 +37,16 @@ cdef class BookBuilder(Stage):
         readonly uint64_t applied        # deltas and snapshots that became part of a book
         readonly uint64_t old            # deltas that a book already contained
         readonly uint64_t gaps
+        readonly uint64_t verified       # messages whose checksum was that of the book
+        readonly uint64_t mismatched     # messages whose checksum was not
         readonly uint64_t unfit          # times a book was given up because a level did not fit int64 at new decimals
 
     cdef _Entry _entry(self, BookDelta delta)
-    # False: a level does not fit, and the book was given up.
+    # False: a level does not fit, or the checksum is another, and the book was given up.
     cdef bint _apply(self, _Entry entry, BookDelta delta) except -1
+    cdef int _trim(self, OrderBook book, Py_ssize_t window) except -1
+    cdef bint _verify(self, _Entry entry, BookDelta delta) except -1
+    cdef int _give_up(self, _Entry entry, str reason, int64_t ts_event, int64_t ts_recv) except -1
     cdef BookDelta _rescale(self, _Entry entry, BookDelta delta)
     cdef int _hold(self, _Entry entry, BookDelta delta) except -1
     cdef int _ask(self, _Entry entry) except -1

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 from feeds.book import OrderBook
+from feeds.checksum import Checksum
 from feeds.decoder import Decoder
 from feeds.events import EventHandler, Stage
 from feeds.instrument import Instrument
+from feeds.latency import Latency
 from feeds.sequencing import Sequence
 
 __all__ = ["BookBuilder"]
@@ -19,15 +21,23 @@ class BookBuilder(Stage):
 
     decoder: Decoder | None
     """Who is asked for snapshots; replaced on reconnect."""
+    latency: Latency | None
+    """Who is told how long books take."""
     def __init__(
         self,
         downstream: EventHandler,
         *,
         new_sequence: Callable[[], Sequence] = ...,
+        checksum: Checksum | None = None,
         max_pending_levels: int = ...,
         max_levels: int = ...,
         max_window: int = ...,
     ) -> None: ...
+    @property
+    def new_sequence(self) -> Callable[[], Sequence]: ...
+    @property
+    def checksum(self) -> Checksum | None:
+        """What the checksums of messages are compared by, None where they are not."""
     @property
     def max_pending_levels(self) -> int: ...
     @property
@@ -42,6 +52,12 @@ class BookBuilder(Stage):
         """Deltas that a book already contained."""
     @property
     def gaps(self) -> int: ...
+    @property
+    def verified(self) -> int:
+        """Messages whose checksum was that of the book."""
+    @property
+    def mismatched(self) -> int:
+        """Messages whose checksum was not that of the book: it was given up, and a snapshot asked for."""
     @property
     def unfit(self) -> int:
         """Times a book was given up because a level did not fit int64 at new decimals."""

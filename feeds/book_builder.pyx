@@ -1,9 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, nonecheck=True
 """Builds books from deltas and snapshots: joins them, detects gaps, asks for a new snapshot."""
 from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
 
 from feeds.book cimport CROSSED, GAP, LIVE, STALE, SYNCING
-from feeds.events cimport BookStatus, EventHandler, FeedStatus, is_unshared
+from feeds.events cimport BookStatus, EventHandler, FeedStatus, Quote, Trade, is_unshared
+from feeds.levels cimport LevelVector, PriceLevel
 from feeds.sequencing cimport APPLY, MISSED, OLD, Verdict
 
 from collections import deque
@@ -27,19 +29,23 @@ cdef class BookBuilder(Stage):
        deltas stay held.
     4. A delta that does not continue the one before is a gap: the book is emptied (GAP), the delta is held, a snapshot
        is asked for, and other books go on.
-    5. The same happens, without being a gap (`unfit`), where decimals grow so far that a level does not fit int64 any more.
+    5. The same happens, without being a gap (`unfit`), where decimals grow so far that a level does not fit int64 any more;
+       and where a message's checksum is not that of the book with it (`mismatched`).
+    6. A snapshot that `starts_over` replaces the book whatever was held: it came in the stream.
+    7. A `FeedStatus` "gap" means every book of the connection.
 
     While a book is crossed no `on_book` tells of it; the first one after counts what was not told in `merged`.
     `max_pending_levels` bounds what is held per book (levels that there is memory for); beyond it the oldest deltas are
     dropped, which the join finds out.
     """
 
-    def __init__(self, EventHandler downstream not None, *, new_sequence=Sequence,
+    def __init__(self, EventHandler downstream not None, *, new_sequence=Sequence, Checksum checksum=None,
                  Py_ssize_t max_pending_levels=DEFAULT_MAX_PENDING_LEVELS,
                  Py_ssize_t max_levels=DEFAULT_MAX_LEVELS,
                  Py_ssize_t max_window=DEFAULT_MAX_WINDOW):
         Stage.__init__(self, downstream)
-        self._new_sequence = new_sequence
+        self.new_sequence = new_sequence
+        self.checksum = checksum
         self._entries = []
         self._update = BookUpdate.__new__(BookUpdate)
         self.max_pending_levels = max_pending_levels
@@ -57,10 +63,25 @@ cdef class BookBuilder(Stage):
         """All books, in the order of their instruments."""
         return [(<_Entry> entry).book for entry in self._entries if entry is not None]
 
+    cpdef on_trade(self, Trade event):
+        if self.latency is not None and self.latency.measuring:
+            self.latency.decoded()
+        self.downstream.on_trade(event)
+
+    cpdef on_quote(self, Quote event):
+        if self.latency is not None and self.latency.measuring:
+            self.latency.decoded()
+        self.downstream.on_quote(event)
+
     cpdef on_book_delta(self, BookDelta event):
-        cdef _Entry entry = self._entry(event)
+        cdef _Entry entry
         cdef Verdict verdict
+        if self.latency is not None and self.latency.measuring:
+            self.latency.decoded()
+        entry = self._entry(event)
         self.downstream.on_book_delta(event)
+        if self.latency is not None and self.latency.measuring:
+            self.latency.book_began()
         if event.is_snapshot:
             self._join(entry, event)
             return
@@ -95,6 +116,12 @@ cdef class BookBuilder(Stage):
                     entry.asked = False
                     if entry.book._state != STALE:
                         self._turn(entry, STALE, event.reason or "disconnected", 0, event.ts_recv)
+        elif event.status == "gap":
+            for entry in self._entries:
+                if entry is not None and not entry.is_partial and (entry.book._state == LIVE or entry.book._state == CROSSED):
+                    self.gaps += 1
+                    self._give_up(entry, event.reason, 0, event.ts_recv)
+                    self._ask(entry)
         self.downstream.on_feed_status(event)
 
     def on_snapshot_failed(self, Instrument instrument not None):
@@ -115,7 +142,7 @@ cdef class BookBuilder(Stage):
             self._entries.extend([None] * (index + 1 - len(self._entries)))
         entry = _Entry.__new__(_Entry)
         entry.book = OrderBook(delta.instrument, max_levels=self.max_levels, max_window=self.max_window)
-        entry.sequence = self._new_sequence()
+        entry.sequence = self.new_sequence()
         entry.pending = deque()
         entry.is_partial = delta.depth != 0
         self._entries[index] = entry
@@ -132,11 +159,58 @@ cdef class BookBuilder(Stage):
                 return False
         book.apply(0, &delta.bid_levels)
         book.apply(1, &delta.ask_levels)
+        if delta.window:
+            self._trim(book, delta.window)
+        if delta.checksum >= 0 and self.checksum is not None and not self._verify(entry, delta):
+            return False
         book.ts_event = delta.ts_event
         book.ts_recv = delta.ts_recv
         book.last_id = delta.last_id
         self.applied += 1
         return True
+
+    cdef int _trim(self, OrderBook book, Py_ssize_t window) except -1:
+        """Remove the levels of each side beyond the best `window`: the exchange sends no word of them."""
+        cdef LevelVector beyond
+        cdef PriceLevel* levels
+        cdef Py_ssize_t i
+        cdef Py_ssize_t depth
+        cdef int side
+        for side in range(2):
+            depth = book.depth(side)
+            if depth <= window:
+                continue
+            levels = <PriceLevel*> malloc(depth * sizeof(PriceLevel))
+            if levels == NULL:
+                raise MemoryError("no room to trim a book")
+            try:
+                book.top(side, depth, levels)
+                for i in range(window, depth):
+                    levels[i].qty = 0
+                beyond.items = levels + window
+                beyond.size = beyond.capacity = depth - window
+                book.apply(side, &beyond)
+            finally:
+                free(levels)
+        return 0
+
+    cdef bint _verify(self, _Entry entry, BookDelta delta) except -1:
+        """Compare the book with the message's checksum. False: another, and the book was given up."""
+        if self.checksum.matches(entry.book, delta.checksum):
+            self.verified += 1
+            return True
+        self.mismatched += 1
+        self._give_up(entry, f"expected a book with checksum {delta.checksum}, found {self.checksum.of(entry.book)}",
+                      delta.ts_event, delta.ts_recv)
+        return False
+
+    cdef int _give_up(self, _Entry entry, str reason, int64_t ts_event, int64_t ts_recv) except -1:
+        """Empty a book that cannot be right."""
+        entry.pending.clear()
+        entry.pending_levels = 0
+        entry.book.clear()
+        self._turn(entry, GAP, reason, ts_event, ts_recv)
+        return 0
 
     cdef BookDelta _rescale(self, _Entry entry, BookDelta delta):
         """Bring book and delta to the instrument's decimals, which grow while messages are decoded.
@@ -150,10 +224,7 @@ cdef class BookBuilder(Stage):
             return delta.rescaled()
         except OverflowError as error:
             self.unfit += 1
-            entry.pending.clear()
-            entry.pending_levels = 0
-            book.clear()
-            self._turn(entry, GAP, str(error), delta.ts_event, delta.ts_recv)
+            self._give_up(entry, str(error), delta.ts_event, delta.ts_recv)
             return None
 
     cdef int _hold(self, _Entry entry, BookDelta delta) except -1:
@@ -179,6 +250,10 @@ cdef class BookBuilder(Stage):
         if snapshot.depth:
             if not entry.is_partial:                 # a book of deltas knows more than its top
                 return 0
+        elif snapshot.starts_over:
+            entry.is_partial = False
+            entry.pending.clear()
+            entry.pending_levels = 0
         elif (book._state == LIVE or book._state == CROSSED) and entry.sequence.is_late(snapshot):
             self.old += 1
             return 0
@@ -276,6 +351,8 @@ cdef class BookBuilder(Stage):
             update.merged += entry.untold
             update.ts_event_first = entry.untold_ts_event
             entry.untold = 0
+        if self.latency is not None and self.latency.measuring:
+            self.latency.book_done()
         self.downstream.on_book(update)
         return 0
 

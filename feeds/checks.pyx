@@ -49,6 +49,9 @@ cdef class QuoteCheck(Stage):
         self._books = {}
 
     cpdef on_quote(self, Quote event):
+        if event.sequence == 0:                      # not numbered: there is nothing to compare by
+            self.downstream.on_quote(event)
+            return
         self._quotes.setdefault(event.instrument, []).append((
             event.sequence,
             _exact(event.bid_price_mantissa, event.price_decimals, event.bid_qty_mantissa, event.qty_decimals),

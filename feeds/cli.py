@@ -28,6 +28,7 @@ from feeds.events import EventHandler
 from feeds.exchange import Endpoints, exchange_ids
 from feeds.exchange import exchange as find_exchange
 from feeds.inspection import Inspection
+from feeds.latency import Latency
 from feeds.recording import RawMessage, RawSource, RecordingConfig, open_session, session_files
 from feeds.recording import repair as repair_recording
 from feeds.session import Report
@@ -40,7 +41,7 @@ __all__ = ["main"]
 out = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, emoji=False, markup=False, soft_wrap=True)
 
-Format = Literal["auto", "native", "collector"]
+Format = Literal["auto", "native", "collector", "cryptofeed", "tardis"]
 
 
 def main() -> None:
@@ -140,6 +141,7 @@ _duration_option = click.option("--duration", type=click.FloatRange(min=0, min_o
 _busy_poll_option = click.option(
     "--busy-poll", is_flag=True, help="Never sleep between messages: takes a processor for itself, saves waking up."
 )
+_latency_option = click.option("--latency", is_flag=True, help="Measure where the time goes, stage by stage.")
 _endpoint_options = [
     click.option("--ws-url", help="WebSocket address instead of the exchange's, as `feeds simulate` prints it."),
     click.option("--rest-url", help="REST address instead of the exchange's."),
@@ -198,13 +200,13 @@ def commands() -> None:
 @commands.command("exchanges")
 def list_exchanges() -> None:
     """Say which exchanges are supported, and which channels of each."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("exchange", *CHANNELS):
-        table.add_column(heading)
-    for name in exchange_ids():
+    names = exchange_ids()
+    width = max(map(len, names))
+    out.out("  ".join(("exchange".ljust(width), *CHANNELS)))  # whole, however wide the terminal is
+    for name in names:
         offered = find_exchange(name).channels
-        table.add_row(name, *("yes" if channel in offered else "-" for channel in CHANNELS))
-    out.print(table)
+        cells = (("yes" if channel in offered else "-").ljust(len(channel)) for channel in CHANNELS)
+        out.out("  ".join((name.ljust(width), *cells)).rstrip())
 
 
 @commands.command()
@@ -215,6 +217,7 @@ def list_exchanges() -> None:
 @_strategy_option
 @_duration_option
 @_busy_poll_option
+@_latency_option
 @_with_options(_endpoint_options)
 def live(
     exchange: str,
@@ -224,6 +227,7 @@ def live(
     strategy: str | None,
     duration: float | None,
     busy_poll: bool,
+    latency: bool,
     ws_url: str | None,
     rest_url: str | None,
 ) -> None:
@@ -240,6 +244,7 @@ def live(
         policy=policy,
         duration=duration,
         busy_poll=busy_poll,
+        latency=latency,
         endpoints=_endpoints(exchange, ws_url, rest_url),
     )
     print_report(report)
@@ -327,6 +332,7 @@ def record(
     "--check", is_flag=True, help="Prove it: digest against the live run, books against the exchange's quotes."
 )
 @click.option("--reference", is_flag=True, help="Decode everything with the reference engine.")
+@_latency_option
 @_format_option
 @_exchange_option
 def replay(files: tuple[str, ...], strategy: str | None, check: bool, **options: Any) -> None:
@@ -507,6 +513,8 @@ def demo(duration: float, rate: float, seed: int, keep: str | None) -> None:
 def print_report(report: Report) -> None:
     """Print a session's report as a table."""
     out.print(report_table(report))
+    if report.latency is not None:
+        out.print(latency_table(report.latency))
     if report.order_books:
         out.print(book_table(report))
     _warn(report)
@@ -539,12 +547,28 @@ def report_table(report: Report) -> Table:
         ("book messages", f"{report.applied:,}", f"applied to books, of {report.deltas:,}"),
         ("gaps", f"{report.gaps:,}", "found, each repaired by a new snapshot" if report.gaps else "none found"),
     ]
-    if report.latency is not None and report.latency.count:
-        p50, p99, p999 = (report.latency.quantile(q) / 1000 for q in (0.5, 0.99, 0.999))
-        rows.append(("read to callback", f"{p50:,.1f} us", f"p50; p99 {p99:,.1f} us, p99.9 {p999:,.1f} us"))
+    if report.verified or report.mismatched:
+        rows.append(
+            ("checksums", f"{report.verified:,}", f"equal to the book's, of {report.verified + report.mismatched:,}")
+        )
     rows.append(("digest", report.digest, "of all callbacks and their numbers"))
     for row in rows:
         table.add_row(*row)
+    return table
+
+
+def latency_table(latency: Latency) -> Table:
+    """Return the stages that were measured as a table, in microseconds."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("latency, us")
+    for heading in ("p50", "p99", "p99.9", "max", "measured"):
+        table.add_column(heading, justify="right")
+    for stage, figures in latency.to_dict().items():
+        name = stage.replace("_", " ")
+        if stage == "to_callback":
+            name = "read to callback" if latency.is_live else "decode to callback"
+        times = (f"{figures[heading] / 1000:,.2f}" for heading in ("p50", "p99", "p99.9", "max"))
+        table.add_row(name, *times, f"{figures['count']:,}")
     return table
 
 

@@ -12,13 +12,17 @@ def conflated(handler: EventHandler, policy: str = "batch") -> EventHandler:
     """Return what stands before `handler` under a policy: "batch" (newest state once per socket read) or "none"."""
 
 class Conflator(Stage):
-    """Holds books and quotes back until the batch (all messages of one socket read) ends."""
+    """Holds books, quotes and tickers back until the batch (all messages of one socket read) ends."""
 
     def __init__(self, downstream: EventHandler) -> None: ...
     @property
     def quotes_in(self) -> int: ...
     @property
     def quotes_out(self) -> int: ...
+    @property
+    def tickers_in(self) -> int: ...
+    @property
+    def tickers_out(self) -> int: ...
     @property
     def books_in(self) -> int:
         """Deltas and snapshots that became part of a book."""

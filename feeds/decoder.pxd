@@ -9,15 +9,16 @@ from feeds.wire cimport Values, Wire
 cdef class Route:
     cdef:
         readonly bytes name
+        bytes text               # the name, and what follows it up to the payload
         readonly Wire wire
         readonly Instrument instrument
 
 
 cdef struct RouteSlot:
-    uint64_t hash
-    const char* name         # owned by the Route; NULL marks a free slot
+    uint64_t hash            # of the name
+    const char* text         # the name, and what follows it up to the payload; owned by the Route; NULL marks a free slot
     Py_ssize_t size
-    int route                # index into `routes`
+    void* route              # owned by `_routes`
 
 
 cdef class Decoder:
@@ -41,6 +42,9 @@ cdef class Decoder:
 
     # One whole message. `data` may point into a receive buffer; nothing keeps it.
     cdef int decode_view(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
+    # In two steps: False says that the message is for the second one, and that nothing has happened yet.
+    cdef bint scan_view(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
+    cdef int refer_view(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
     cpdef decode(self, bytes payload, int64_t ts_recv)
     # What no route takes. Subclasses decode it with the reference engine, or raise DecodeError.
     cpdef decode_other(self, bytes payload, int64_t ts_recv)
@@ -55,6 +59,8 @@ cdef class Decoder:
     cdef int _prepare(self, Wire wire, Instrument instrument, Values* values) except -1
     cdef int _prepare_grown(self, Wire wire, Instrument instrument, Values* values) except -1
     cdef int _emit(self, Wire wire, Instrument instrument, Values* values, int64_t ts_recv) except -1
-    cdef Route _find(self, const char* name, Py_ssize_t size)
+    # The route of a message; at[0] is then at its payload. None where it has none.
+    cdef Route _route_of(self, const char** at, const char* end)
+    cdef RouteSlot* _slot_of(self, const char* name, const char* end) noexcept
     cdef int _insert(self, Route route) except -1
-    cdef int _place(self, Route route, Py_ssize_t index) except -1
+    cdef int _place(self, Route route) except -1

@@ -9,7 +9,7 @@ from feeds.events import EventHandler
 from feeds.instrument import Instrument, Instruments
 from feeds.wire import Wire
 
-__all__ = ["Decoder", "Fetch", "Reconnect", "Refused", "Request", "Send"]
+__all__ = ["Decoder", "Fetch", "Reconnect", "Refused", "Request", "Resubscribe", "Send"]
 
 DEFAULT_MAX_ROUTES: int
 
@@ -23,6 +23,13 @@ class Fetch(msgspec.Struct, frozen=True, tag=True):
 
     url: str
     tag: str
+    body: bytes = b""
+
+class Resubscribe(msgspec.Struct, frozen=True, tag=True):
+    """Send `messages`, in order, so that a new snapshot comes; repeated for the same `tag` after a growing wait."""
+
+    messages: tuple[bytes, ...]
+    tag: str
 
 class Reconnect(msgspec.Struct, frozen=True, tag=True):
     """The exchange says that it will end this connection: connect anew."""
@@ -34,7 +41,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
 
     reason: str
 
-Request: TypeAlias = Send | Fetch | Reconnect | Refused
+Request: TypeAlias = Send | Fetch | Resubscribe | Reconnect | Refused
 
 class Decoder:
     """Turns the messages of one connection into events for `downstream`. It reads no clock and does no I/O."""

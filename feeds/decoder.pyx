@@ -3,10 +3,10 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memchr, memcmp, memcpy, memset
 
 from feeds.events cimport BUY, SELL, is_unshared
 from feeds.levels cimport SCAN_GROW, SCAN_OK, skip_space
+from feeds.scan cimport feeds_name, feeds_same
 from feeds.wire cimport (
     ASK_PRICE, ASK_QTY, BID_PRICE, BID_QTY, BOOK_DELTA, BUYER_IS_MAKER, FIRST_ID, LAST_ID, ONLY, PREVIOUS_ID, PRICE, QTY,
     QUOTE, SEQUENCE, TRADE, TRADE_ID, TS_EVENT, TS_PUBLISH,
@@ -16,7 +16,7 @@ import msgspec
 
 from feeds.errors import DecodeError
 
-__all__ = ["Decoder", "Fetch", "Reconnect", "Refused", "Request", "Send"]
+__all__ = ["Decoder", "Fetch", "Reconnect", "Refused", "Request", "Resubscribe", "Send"]
 
 
 class Send(msgspec.Struct, frozen=True, tag=True):
@@ -26,9 +26,20 @@ class Send(msgspec.Struct, frozen=True, tag=True):
 
 
 class Fetch(msgspec.Struct, frozen=True, tag=True):
-    """Get `url`, relative to the exchange's REST address, and give the reply to `decode_reply` under `tag`."""
+    """Get `url`, relative to the exchange's REST address, and give the reply to `decode_reply` under `tag`.
+
+    A `url` with a scheme goes where it says. With a `body` it is a POST of that JSON.
+    """
 
     url: str
+    tag: str
+    body: bytes = b""
+
+
+class Resubscribe(msgspec.Struct, frozen=True, tag=True):
+    """Send `messages`, in order, so that a new snapshot comes; repeated for the same `tag` after a growing wait, as a `Fetch`."""
+
+    messages: tuple[bytes, ...]
     tag: str
 
 
@@ -44,10 +55,11 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Request = Send | Fetch | Reconnect | Refused
+Request = Send | Fetch | Resubscribe | Reconnect | Refused
 
 cdef enum:
     MAX_DECIMALS = 18
+    ROUTE_PADDING = 8        # names are read by chunks of so many bytes
 
 DEFAULT_MAX_ROUTES = 65_536
 cdef Py_ssize_t MAX_ROUTES = DEFAULT_MAX_ROUTES      # stream names come from the peer
@@ -87,7 +99,7 @@ cdef class Decoder:
         free(self._slots)
 
     def take_requests(self):
-        """Return what the decoder has asked for since the last call (`Send`, `Fetch`, `Reconnect`, `Refused`), in order."""
+        """Return what the decoder has asked for since the last call (`Request`s), in order."""
         if not self._requests:
             return ()
         requests, self._requests = self._requests, []
@@ -107,11 +119,12 @@ cdef class Decoder:
 
         A name that JSON writes with escapes has no route: routes are found by the bytes of the message.
         """
-        cdef bytes text = name.encode()
-        if '"' in name or "\\" in name or not name.isprintable():
+        cdef Route route
+        if '"' in name or "\\" in name or not name.isprintable() or self._before is None or len(self._routes) >= MAX_ROUTES:
             return
-        if len(self._routes) < MAX_ROUTES and self._find(text, len(text)) is None:
-            self._insert(_route(text, wire, instrument))
+        route = _route(name.encode(), self._between, wire, instrument)
+        if self._slot_of(route.text, <const char*> route.text + len(route.text)).text == NULL:
+            self._insert(route)
 
     cpdef decode(self, bytes payload, int64_t ts_recv):
         """Decode one message; its events go to `downstream`. DecodeError for one that breaks the protocol."""
@@ -133,9 +146,17 @@ cdef class Decoder:
         raise NotImplementedError(f"{self.exchange}: snapshots cannot be asked for")
 
     cdef int decode_view(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
-        if not self.reference and self._scan(data, size, ts_recv):
-            self.scanned += 1
-            return 0
+        if not self.scan_view(data, size, ts_recv):
+            self.refer_view(data, size, ts_recv)
+        return 0
+
+    cdef bint scan_view(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
+        if self.reference or not self._scan(data, size, ts_recv):
+            return False
+        self.scanned += 1
+        return True
+
+    cdef int refer_view(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
         self.referred += 1
         self.decode_other(data[:size], ts_recv)
         return 0
@@ -161,52 +182,45 @@ cdef class Decoder:
         cdef:
             const char* p = data
             const char* end = data + size
-            const char* name
-            Py_ssize_t before
-            Py_ssize_t between
             Py_ssize_t after
-            Route route
+            Route route = self._route_of(&p, end)
+            Wire wire
+            Instrument instrument
             Values values
             int status
-        if self._before is None:
-            return False
-        before = PyBytes_GET_SIZE(self._before)
-        between = PyBytes_GET_SIZE(self._between)
-        after = PyBytes_GET_SIZE(self._after)
-        if size < before + between + after or memcmp(p, PyBytes_AS_STRING(self._before), before) != 0:
-            return False
-        name = p + before
-        p = <const char*> memchr(name, c'"', end - name)
-        if p == NULL or end - p < between or memcmp(p, PyBytes_AS_STRING(self._between), between) != 0:
-            return False
-        route = self._find(name, p - name)
         if route is None:
             return False
-        data = p + between
-        p = data
-        self._prepare(route.wire, route.instrument, &values)
-        status = route.wire.scan(&p, end, &values)
+        wire = route.wire
+        instrument = route.instrument
+        data = p
+        self._prepare(wire, instrument, &values)
+        status = wire.scan(&p, end, &values)
         if status == SCAN_GROW:
             if values.decimals.needed_price > MAX_DECIMALS or values.decimals.needed_qty > MAX_DECIMALS:
                 return False
-            self._prepare_grown(route.wire, route.instrument, &values)
+            self._prepare_grown(wire, instrument, &values)
             p = data
-            status = route.wire.scan(&p, end, &values)
+            status = wire.scan(&p, end, &values)
         if status != SCAN_OK:
             return False
         p = skip_space(p, end)
-        if end - p < after or memcmp(p, PyBytes_AS_STRING(self._after), after) != 0:
+        after = PyBytes_GET_SIZE(self._after)
+        if end - p < after or not feeds_same(p, PyBytes_AS_STRING(self._after), after):
             return False
         if skip_space(p + after, end) != end or not _set_time(&values):
             return False
-        self._emit(route.wire, route.instrument, &values, ts_recv)
+        self._emit(wire, instrument, &values, ts_recv)
         return True
 
     cdef int _prepare(self, Wire wire, Instrument instrument, Values* values) except -1:
-        memset(values, 0, sizeof(Values))
+        # One by one: that is a handful of wide stores, and no call.
+        values.of[<int> TS_EVENT] = values.of[<int> TS_PUBLISH] = values.of[<int> SEQUENCE] = 0
         values.of[<int> TRADE_ID] = values.of[<int> FIRST_ID] = -1
         values.of[<int> LAST_ID] = values.of[<int> PREVIOUS_ID] = -1
+        values.of[<int> BUYER_IS_MAKER] = 0
         values.of[<int> ONLY] = 1
+        values.of[<int> PRICE] = values.of[<int> BID_PRICE] = values.of[<int> ASK_PRICE] = 0
+        values.of[<int> QTY] = values.of[<int> BID_QTY] = values.of[<int> ASK_QTY] = 0
         values.decimals.price = values.decimals.needed_price = instrument.price_decimals
         values.decimals.qty = values.decimals.needed_qty = instrument.qty_decimals
         if wire.kind == BOOK_DELTA:
@@ -273,21 +287,41 @@ cdef class Decoder:
             self.downstream.on_book_delta(delta)
         return 0
 
-    cdef Route _find(self, const char* name, Py_ssize_t size):
-        cdef uint64_t hash = _hash(name, size)
-        cdef Py_ssize_t at = hash & (self._slot_count - 1)
-        cdef RouteSlot* slot = &self._slots[at]
-        while slot.name != NULL:
-            if slot.hash == hash and slot.size == size and memcmp(slot.name, name, size) == 0:
-                return <Route> self._routes[slot.route]
+    cdef inline Route _route_of(self, const char** at, const char* end):
+        cdef:
+            const char* p = at[0]
+            Py_ssize_t before
+            RouteSlot* slot
+        if self._before is None:
+            return None
+        before = PyBytes_GET_SIZE(self._before)
+        if end - p < before or not feeds_same(p, PyBytes_AS_STRING(self._before), before):
+            return None
+        slot = self._slot_of(p + before, end)
+        if slot == NULL or slot.text == NULL:
+            return None
+        at[0] = p + before + slot.size
+        return <Route> slot.route
+
+    cdef inline RouteSlot* _slot_of(self, const char* name, const char* end) noexcept:
+        """The slot of a name, or the free one where it is not there; NULL where no quote ends it."""
+        cdef uint64_t hash = 0
+        cdef Py_ssize_t at
+        cdef RouteSlot* slot
+        if feeds_name(name, end, &hash) == NULL:
+            return NULL
+        at = hash & (self._slot_count - 1)
+        slot = &self._slots[at]
+        while slot.text != NULL:
+            if slot.hash == hash and end - name >= slot.size and feeds_same(name, slot.text, slot.size):
+                break
             at = (at + 1) & (self._slot_count - 1)
             slot = &self._slots[at]
-        return None
+        return slot
 
     cdef int _insert(self, Route route) except -1:
         cdef:
             Py_ssize_t i
-            Py_ssize_t at
             RouteSlot* slots
         self._routes.append(route)
         if len(self._routes) * 2 > self._slot_count:             # at most half full: probes stay short
@@ -298,47 +332,29 @@ cdef class Decoder:
             self._slots = slots
             self._slot_count *= 2
             for i in range(len(self._routes)):
-                self._place(<Route> self._routes[i], i)
+                self._place(<Route> self._routes[i])
         else:
-            self._place(route, len(self._routes) - 1)
+            self._place(route)
         return 0
 
-    cdef int _place(self, Route route, Py_ssize_t index) except -1:
-        cdef const char* name = PyBytes_AS_STRING(route.name)
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(route.name)
-        cdef uint64_t hash = _hash(name, size)
-        cdef Py_ssize_t at = hash & (self._slot_count - 1)
-        while self._slots[at].name != NULL:
-            at = (at + 1) & (self._slot_count - 1)
-        self._slots[at].hash = hash
-        self._slots[at].name = name
-        self._slots[at].size = size
-        self._slots[at].route = <int> index
+    cdef int _place(self, Route route) except -1:
+        cdef const char* text = PyBytes_AS_STRING(route.text)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(route.text)
+        cdef RouteSlot* slot = self._slot_of(text, text + size)
+        feeds_name(text, text + size, &slot.hash)
+        slot.text = text
+        slot.size = size - ROUTE_PADDING
+        slot.route = <void*> route
         return 0
 
 
-cdef Route _route(bytes name, Wire wire, Instrument instrument):
+cdef Route _route(bytes name, bytes between, Wire wire, Instrument instrument):
     cdef Route route = Route.__new__(Route)
     route.name = name
+    route.text = name + between + bytes(ROUTE_PADDING)
     route.wire = wire
     route.instrument = instrument
     return route
-
-
-cdef inline uint64_t _hash(const char* name, Py_ssize_t size) noexcept nogil:
-    """Mix all of the name, eight bytes at a time: those of dated contracts and options differ in the middle."""
-    cdef uint64_t hash = <uint64_t> size * 0x9E3779B97F4A7C15ULL
-    cdef uint64_t word
-    while size >= 8:
-        memcpy(&word, name, 8)
-        hash = (hash ^ word) * 0x9E3779B97F4A7C15ULL
-        hash ^= hash >> 32
-        name += 8
-        size -= 8
-    word = 0
-    memcpy(&word, name, size)
-    hash = (hash ^ word) * 0xD6E8FEB86659FD93ULL
-    return hash ^ (hash >> 32)
 
 
 cdef inline bint _set_time(Values* values) noexcept nogil:

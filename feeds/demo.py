@@ -26,7 +26,8 @@ GAP_EVERY = 4.0  # seconds between lost book messages
 
 def run_demo(console: Console, recording: str, *, duration: float, rate: float, seed: int) -> bool:
     """Run the demo, recording to a new file; whether live and replay made the same callbacks."""
-    from feeds.cli import book_table, report_table  # the command line's tables; it imports us only when asked to
+    # The command line's tables; it imports us only when asked to.
+    from feeds.cli import book_table, latency_table, report_table
 
     with _simulator(rate, seed) as endpoints:
         console.print(f"1. Simulated Binance futures are on {endpoints.ws}: {', '.join(SYMBOLS.values())}, in bursts,")
@@ -39,8 +40,11 @@ def run_demo(console: Console, recording: str, *, duration: float, rate: float, 
             duration=duration,
             endpoints=endpoints,
             record_to=recording,
+            latency=True,
         )
+    assert live.latency is not None
     console.print(report_table(live))
+    console.print(latency_table(live.latency))
     console.print(book_table(live))
     console.print("\n3. The recording is replayed through the same code...\n")
     replayed = session.replay(_strategy(), recording)

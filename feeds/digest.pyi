@@ -20,6 +20,9 @@ class CallbackDigest(Stage):
     def statuses(self) -> int:
         """Book and feed statuses."""
     @property
+    def others(self) -> int:
+        """Tickers, funding, open interest, liquidations and candles."""
+    @property
     def callbacks(self) -> int:
         """Callbacks so far, without batch ends."""
     @property

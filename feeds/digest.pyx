@@ -3,7 +3,10 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from feeds.book cimport OrderBook
-from feeds.events cimport BookDelta, BookStatus, BookUpdate, Event, EventHandler, FeedStatus, Quote, Trade
+from feeds.events cimport (
+    BookDelta, BookStatus, BookUpdate, Candle, Event, EventHandler, FeedStatus, Funding, Liquidation, Number, OpenInterest,
+    Quote, Ticker, Trade,
+)
 from feeds.levels cimport PriceLevel
 
 import zlib
@@ -32,7 +35,7 @@ cdef class CallbackDigest(Stage):
     @property
     def callbacks(self):
         """How many events have passed."""
-        return self.trades + self.quotes + self.deltas + self.books + self.statuses
+        return self.trades + self.quotes + self.deltas + self.books + self.statuses + self.others
 
     cdef inline void _mix(self, int64_t value) noexcept:
         cdef uint64_t x = (self._state ^ <uint64_t> value) * 0x9E3779B97F4A7C15ULL
@@ -45,6 +48,10 @@ cdef class CallbackDigest(Stage):
         self._mix(event.ts_recv)
         self._mix(event.price_decimals * 256 + event.qty_decimals)
         return 0
+
+    cdef inline void _mix_number(self, const Number* number) noexcept:
+        self._mix(number.mantissa if number.is_known else -1)
+        self._mix(number.decimals * 2 + number.is_known)
 
     cdef int _mix_text(self, object text) except -1:
         self._mix(zlib.crc32(str(text).encode()))
@@ -59,6 +66,8 @@ cdef class CallbackDigest(Stage):
         self._mix(event._side)
         if event.text_id is not None:
             self._mix_text(event.text_id)
+        if event.is_backlog:
+            self._mix(1)
         self.downstream.on_trade(event)
 
     cpdef on_quote(self, Quote event):
@@ -126,6 +135,56 @@ cdef class CallbackDigest(Stage):
         self._mix_text(event.status)
         self._mix_text(event.reason)
         self.downstream.on_feed_status(event)
+
+    cpdef on_ticker(self, Ticker event):
+        self.others += 1
+        self._begin(8, event)
+        self._mix_number(&event._last_price)
+        self._mix_number(&event._mark_price)
+        self._mix_number(&event._index_price)
+        self._mix_number(&event._open_interest)
+        self._mix_number(&event._funding_rate)
+        self._mix(event.next_funding_time)
+        self._mix(event.merged)
+        self._mix(event.ts_event_first)
+        self.downstream.on_ticker(event)
+
+    cpdef on_funding(self, Funding event):
+        self.others += 1
+        self._begin(9, event)
+        self._mix_number(&event._funding_rate)
+        self._mix_number(&event._next_funding_rate)
+        self._mix(event.next_funding_time)
+        self.downstream.on_funding(event)
+
+    cpdef on_open_interest(self, OpenInterest event):
+        self.others += 1
+        self._begin(10, event)
+        self._mix_number(&event._open_interest)
+        self.downstream.on_open_interest(event)
+
+    cpdef on_liquidation(self, Liquidation event):
+        self.others += 1
+        self._begin(11, event)
+        self._mix_number(&event._price)
+        self._mix_number(&event._qty)
+        self._mix(event._side)
+        self._mix_text(event.id)
+        self.downstream.on_liquidation(event)
+
+    cpdef on_candle(self, Candle event):
+        self.others += 1
+        self._begin(12, event)
+        self._mix(event.ts_open)
+        self._mix(event.interval)
+        self._mix(-1 if event.is_closed is None else event.is_closed)
+        self._mix_number(&event._open)
+        self._mix_number(&event._high)
+        self._mix_number(&event._low)
+        self._mix_number(&event._close)
+        self._mix_number(&event._volume)
+        self._mix_number(&event._quote_volume)
+        self.downstream.on_candle(event)
 
     cpdef on_batch_end(self, int64_t ts_recv):
         self._mix(7)

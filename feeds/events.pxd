@@ -17,6 +17,14 @@ cpdef enum Side:
     SELL = 2
 
 
+# A number with decimals of its own, for what is not a price or a quantity of a book: the exchange writes it as it likes, and
+# it must not make the instrument's decimals grow.
+cdef struct Number:
+    int64_t mantissa
+    int8_t decimals
+    bint is_known            # False: the exchange did not send it
+
+
 cdef class Event:
     cdef:
         readonly Instrument instrument
@@ -38,11 +46,12 @@ cdef class Trade(Event):
         int64_t numeric_id       # -1 where the id is text or unknown
         object text_id
         Side _side               # the aggressor's
+        readonly bint is_backlog # happened before the subscription, and may have been told before
 
 
 cdef class Quote(Event):
     cdef:
-        # A side is missing where its quantity is 0.
+        # A side is missing where its quantity is 0; a quantity is unknown where it is -1.
         int64_t bid_price_mantissa
         int64_t bid_qty_mantissa
         int64_t ask_price_mantissa
@@ -61,6 +70,11 @@ cdef class BookDelta(Event):
         readonly int64_t first_id
         readonly int64_t last_id
         readonly int64_t previous_id
+        # A snapshot in the stream: what came before it on the connection is in it or void. False for a reply to a request,
+        # which the deltas that were held meanwhile continue.
+        readonly bint starts_over
+        readonly int window                  # levels of each side beyond this many leave the book afterwards, 0 = none
+        readonly int64_t checksum            # of the book with this message in it, as the exchange sends it, unsigned; -1 = not sent
         # Owned by the event.
         LevelVector bid_levels
         LevelVector ask_levels
@@ -69,6 +83,53 @@ cdef class BookDelta(Event):
     cdef BookDelta rescaled(self)
     cdef int _push(self, LevelVector* target, levels) except -1
     cdef list _side(self, LevelVector* levels)
+
+
+# What is known of an instrument besides its book and its trades. Behind a `Conflator` the newest of a batch, field by field.
+cdef class Ticker(Event):
+    cdef:
+        Number _last_price
+        Number _mark_price
+        Number _index_price
+        Number _open_interest
+        Number _funding_rate
+        readonly int64_t next_funding_time   # ns, 0 = unknown
+        # The receipt, as in Quote.
+        readonly int merged
+        readonly int64_t ts_event_first
+
+
+cdef class Funding(Event):
+    cdef:
+        Number _funding_rate
+        Number _next_funding_rate
+        readonly int64_t next_funding_time   # ns, 0 = unknown
+
+
+cdef class OpenInterest(Event):
+    cdef:
+        Number _open_interest
+
+
+cdef class Liquidation(Event):
+    cdef:
+        Number _price
+        Number _qty
+        readonly object id                   # str or None
+        Side _side                           # of the order that closes the position
+
+
+cdef class Candle(Event):
+    cdef:
+        readonly int64_t ts_open             # ns
+        readonly int interval                # seconds
+        readonly object is_closed            # bool, or None where the exchange does not say
+        Number _open
+        Number _high
+        Number _low
+        Number _close
+        Number _volume
+        Number _quote_volume
 
 
 cdef class BookUpdate(Event):
@@ -102,6 +163,11 @@ cdef class EventHandler:
     cpdef on_book(self, BookUpdate event)
     cpdef on_book_status(self, BookStatus event)
     cpdef on_feed_status(self, FeedStatus event)
+    cpdef on_ticker(self, Ticker event)
+    cpdef on_funding(self, Funding event)
+    cpdef on_open_interest(self, OpenInterest event)
+    cpdef on_liquidation(self, Liquidation event)
+    cpdef on_candle(self, Candle event)
     # Every message of one socket read has been dispatched.
     cpdef on_batch_end(self, int64_t ts_recv)
 
@@ -115,5 +181,15 @@ cdef class Fanout(EventHandler):
     cdef readonly list handlers
 
 
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(void* o)
+
+
 # Nobody else holds `event`: its owner may refill it.
-cdef bint is_unshared(void* event) noexcept
+cdef inline bint is_unshared(void* event) noexcept:
+    return Py_REFCNT(event) == 1
+
+
+# `value` (int, str, Decimal, or JSON text as bytes or msgspec.Raw) as a number; None and "" are not known. ValueError for what is
+# no number. Digits that no int64 or 18 decimals hold are rounded.
+cdef int set_number(Number* number, object value) except -1

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Sequence_
-from typing import Protocol
+from typing import Any
 
 import msgspec
 
-from feeds.decoder import Decoder
-from feeds.errors import UnknownExchange
+from feeds.checksum import Checksum
+from feeds.decoder import Decoder, Fetch
+from feeds.errors import ConfigError, DecodeError, UnknownExchange, excerpt
 from feeds.events import EventHandler
-from feeds.instrument import Instruments
+from feeds.instrument import Instrument, Instruments
 from feeds.sequencing import Sequence
 from feeds.subscription import Subscription
 
-__all__ = ["ConnectionPlan", "Endpoints", "Exchange", "exchange", "exchange_ids"]
+__all__ = ["ConnectionPlan", "Endpoints", "Exchange", "Heartbeat", "Older", "Topic", "exchange", "exchange_ids"]
 
 
 class Endpoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,35 +29,188 @@ class Endpoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rest: str  # https://host[:port]
 
 
+class Heartbeat(msgspec.Struct, frozen=True):
+    """What we send on a connection every `interval` seconds, whether or not messages flow, so that it is kept.
+
+    `payload` is bytes, or makes them of the time (ns since the epoch).
+    """
+
+    interval: float
+    payload: bytes | Callable[[int], bytes]
+
+    def message(self, ts: int) -> bytes:
+        """Return what to send at this time."""
+        return self.payload if isinstance(self.payload, bytes) else self.payload(ts)
+
+
 class ConnectionPlan(msgspec.Struct, frozen=True):
-    """One connection: the path to connect to and the messages that subscribe, in order."""
+    """One connection: the path to connect to and the messages that subscribe, in order.
+
+    A `path` with a scheme goes where it says. Where connecting needs a `ticket`, it is fetched before each connection,
+    and `Exchange.ticket_url` makes the address of the reply.
+    """
 
     path: str
     subscribe: list[bytes]
     streams: list[str]  # for logs and recordings
     message_interval: float = 0.25  # seconds between messages that we send
+    heartbeat: Heartbeat | None = None
+    headers: dict[str, str] = {}  # of the upgrade request
+    ticket: Fetch | None = None
+    awaits_greeting: bool = False  # subscribe when the exchange has sent something
+    subscribe_after: float = 0.0  # seconds, after that
 
 
-class Exchange(Protocol):
-    """One exchange as a module of `feeds.exchanges` describes it, in an object named `EXCHANGE`."""
+class Topic(msgspec.Struct, frozen=True):
+    """What is subscribed for one channel of one instrument: `arg` goes into a message, on a connection to `path`."""
+
+    path: str
+    arg: Any
+
+
+class Older(msgspec.Struct, frozen=True):
+    """A protocol that `exchange` describes and that was spoken before today's.
+
+    It is meant where a connection's address matches `url`; where the address is not known, before `until` (ns).
+    """
+
+    exchange: Exchange
+    until: int
+    url: re.Pattern[str]
+
+    def was_spoken(self, url: str, ts: int) -> bool:
+        """Whether a connection to `url` ("" = unknown) at this time (ns, 0 = unknown) spoke it."""
+        return bool(self.url.search(url)) if url else 0 < ts < self.until
+
+
+class Exchange:
+    """One exchange, as a module of `feeds.exchanges` describes it in an object named `EXCHANGE`.
+
+    A subclass sets the attributes and implements `topics`, `subscribe_message`, `list_instruments` and
+    `add_instrument`; what else differs it overrides. `feeds/exchanges/README.md` leads through it.
+    """
 
     id: str
     endpoints: Endpoints
-    channels: Sequence_[str]
-    instruments_url: str
-    new_sequence: Callable[[], Sequence]
+    channels: Sequence_[str]  # of feeds.subscription.CHANNELS
+    decoder: type[Decoder]
+    new_sequence: Callable[[], Sequence] = Sequence
+    checksum: Checksum | None = None
+    # Paths of the requests whose replies list the instruments, or Fetches (POST).
+    instruments_urls: Sequence_[str | Fetch] = ()
+    heartbeat: Heartbeat | None = None
+    message_interval = 0.25  # seconds between messages that we send
+    max_topics_per_connection = 100
+    max_topics_per_message = 50
+    older: Sequence_[Older] = ()
+    # What an address of the exchange, WebSocket or REST, looks like: for recordings that have addresses.
+    urls: re.Pattern[str] | None = None
+    # What a message of the exchange looks like, and of no other's: for recordings that have none.
+    messages: re.Pattern[bytes] | None = None
+
+    # --- decoding -------------------------------------------------------------------------------
 
     def new_decoder(self, instruments: Instruments, downstream: EventHandler, *, reference: bool = False) -> Decoder:
         """Return a decoder for one connection."""
+        return self.decoder(instruments, downstream, exchange=self.id, reference=reference)
+
+    def spoken(self, url: str, ts: int) -> Exchange:
+        """Return the exchange as it spoke on a connection to `url` ("" = unknown) at a time (ns, 0 = now)."""
+        return next((older.exchange for older in self.older if older.was_spoken(url, ts)), self)
+
+    def reply_tag(self, url: str) -> str | None:
+        """Return the tag under which the decoder takes the reply to a GET of this URL; None: it is no snapshot.
+
+        For recordings that have replies with their addresses.
+        """
+        return None
+
+    # --- instruments ----------------------------------------------------------------------------
+
+    def list_instruments(self, payload: bytes) -> Iterable[Any]:
+        """Return the entries of a reply that lists instruments; msgspec.DecodeError where it is none."""
+        raise NotImplementedError(f"{self.id}: instruments cannot be listed")
+
+    def add_instrument(self, entry: Any, instruments: Instruments) -> None:
+        """Add one entry; ValueError where it is not as it should be. Entries without a market may be left out."""
+        raise NotImplementedError(f"{self.id}: instruments cannot be listed")
+
+    def next_page(self, url: str, payload: bytes) -> str | None:
+        """Return the URL of the list's next page, None where the reply from `url` is the last."""
+        return None
 
     def load_instruments(self, payload: bytes, instruments: Instruments) -> list[str]:
-        """Add what the reply from `instruments_url` lists; return why entries were skipped.
+        """Add what a reply lists; return why entries were skipped. DecodeError where it is not such a reply."""
+        skipped = []
+        try:
+            entries = self.list_instruments(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise DecodeError(
+                f"{self.id}: expected a list of instruments: {error}", kind="wrong_type", payload=payload
+            ) from None
+        for entry in entries:
+            try:
+                self.add_instrument(entry, instruments)
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                # a missing field, a size that is none, a name given twice
+                text = bytes(entry) if isinstance(entry, msgspec.Raw) else str(entry).encode()
+                skipped.append(f"{self.id} instruments: {error}: {excerpt(text)}")
+        return skipped
 
-        DecodeError where it is not such a reply.
-        """
+    # --- subscribing ----------------------------------------------------------------------------
+
+    def topics(self, instrument: Instrument, channel: str) -> Sequence_[Topic]:
+        """Return what to subscribe for a channel of an instrument."""
+        raise NotImplementedError(f"{self.id}: cannot be subscribed to")
+
+    def subscribe_message(self, path: str, args: Sequence_[Any], number: int) -> bytes:
+        """Return the message that subscribes to `args`; `number` counts from 1 on each connection."""
+        raise NotImplementedError(f"{self.id}: cannot be subscribed to")
+
+    def subscribe_messages(self, path: str, args: Sequence_[Any]) -> list[bytes]:
+        """Return the messages that subscribe to `args` on one connection."""
+        return [
+            self.subscribe_message(path, part, number)
+            for number, part in enumerate(_parts(args, self.max_topics_per_message), 1)
+        ]
 
     def plan(self, subscriptions: Sequence_[Subscription], instruments: Instruments) -> list[ConnectionPlan]:
         """Return connections that serve the subscriptions within the exchange's limits; UnknownSymbol, ConfigError."""
+        by_path: dict[str, list[Any]] = {}
+        for subscription in subscriptions:
+            instrument = instruments.resolve(self.id, subscription.symbol)
+            for channel in subscription.channels:
+                if channel not in self.channels:
+                    raise ConfigError(
+                        f"{self.id}: expected channels among {', '.join(self.channels)}, found {channel!r}"
+                    )
+                topics = self.topics(instrument, channel)
+                if not topics:
+                    raise ConfigError(f"{self.id}: {instrument.raw_symbol} has no {channel}")
+                for topic in topics:
+                    args = by_path.setdefault(topic.path, [])
+                    if topic.arg not in args:
+                        args.append(topic.arg)
+        return [
+            self.connection(path, part)
+            for path, args in by_path.items()
+            for part in _parts(args, self.max_topics_per_connection)
+        ]
+
+    def connection(self, path: str, args: Sequence_[Any]) -> ConnectionPlan:
+        """Return one connection that serves `args`."""
+        names = [arg if isinstance(arg, str) else msgspec.json.encode(arg).decode() for arg in args]
+        return ConnectionPlan(
+            path, self.subscribe_messages(path, args), names, self.message_interval, heartbeat=self.heartbeat
+        )
+
+    def ticket_url(self, plan: ConnectionPlan, reply: bytes) -> str:
+        """Return the address to connect to, made of the reply to the plan's ticket; DecodeError."""
+        raise NotImplementedError(f"{self.id}: connects without a ticket")
+
+
+def _parts(items: Sequence_[Any], size: int) -> Iterable[list[Any]]:
+    return (list(items[at : at + size]) for at in range(0, len(items), size))
 
 
 def _module_name(exchange_id: str) -> str:
@@ -75,3 +230,22 @@ def exchange(exchange_id: str) -> Exchange:
         raise UnknownExchange(f"expected an exchange among {', '.join(exchange_ids())}, found {exchange_id!r}")
     found: Exchange = importlib.import_module(f"feeds.exchanges.{_module_name(exchange_id)}").EXCHANGE
     return found
+
+
+def exchange_of_url(url: str) -> str | None:
+    """Return the id of the exchange that an address is of, None where none or several say so."""
+    return _only(name for name in exchange_ids() if (urls := exchange(name).urls) is not None and urls.search(url))
+
+
+def exchange_of_messages(payloads: Iterable[bytes]) -> str | None:
+    """Return the id of the exchange whose messages these are, None where none or several recognise one."""
+    found = set()
+    patterns = {name: pattern for name in exchange_ids() if (pattern := exchange(name).messages) is not None}
+    for payload in payloads:
+        found |= {name for name, pattern in patterns.items() if pattern.search(payload)}
+    return _only(found)
+
+
+def _only(names: Iterable[str]) -> str | None:
+    found = list(names)
+    return found[0] if len(found) == 1 else None

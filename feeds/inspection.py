@@ -13,14 +13,37 @@ from rich.console import Console
 from rich.table import Table
 
 from feeds.book import BookState
-from feeds.events import BookDelta, BookStatus, EventHandler, FeedStatus, Quote, Trade
+from feeds.events import (
+    BookDelta,
+    BookStatus,
+    Candle,
+    EventHandler,
+    FeedStatus,
+    Funding,
+    Liquidation,
+    OpenInterest,
+    Quote,
+    Ticker,
+    Trade,
+)
 from feeds.instrument import Instrument
-from feeds.recording import RawSource, RecordingReader, open_recording
+from feeds.recording import CollectorReader, RawSource, RecordingReader, open_recording
+from feeds.recording.text_formats import CryptofeedReader, TardisReader
 from feeds.replay import Replay
 
 __all__ = ["Inspection"]
 
 SLICE = 20_000  # records between two calls of `progress`
+_FORMATS = {
+    RecordingReader: "native",
+    CollectorReader: "collector",
+    CryptofeedReader: "cryptofeed",
+    TardisReader: "tardis",
+}
+
+
+# Kinds that are only shown where there are any.
+_RARE = ("ticker", "funding", "open_interest", "liquidation", "candle")
 
 
 @dataclass
@@ -31,6 +54,11 @@ class _Counts:
     snapshots: int = 0
     quote: int = 0
     trade: int = 0
+    ticker: int = 0
+    funding: int = 0
+    open_interest: int = 0
+    liquidation: int = 0
+    candle: int = 0
     gaps: int = 0
 
 
@@ -54,6 +82,21 @@ class _Counter(EventHandler):
         counts = self._of(event.instrument)
         counts.book += 1
         counts.snapshots += event.is_snapshot
+
+    def on_ticker(self, event: Ticker) -> None:
+        self._of(event.instrument).ticker += 1
+
+    def on_funding(self, event: Funding) -> None:
+        self._of(event.instrument).funding += 1
+
+    def on_open_interest(self, event: OpenInterest) -> None:
+        self._of(event.instrument).open_interest += 1
+
+    def on_liquidation(self, event: Liquidation) -> None:
+        self._of(event.instrument).liquidation += 1
+
+    def on_candle(self, event: Candle) -> None:
+        self._of(event.instrument).candle += 1
 
     def on_book_status(self, event: BookStatus) -> None:
         self._of(event.instrument).gaps += event.new is BookState.GAP
@@ -85,7 +128,7 @@ class Inspection:
         cls,
         path: str,
         *,
-        format: Literal["auto", "native", "collector"] = "auto",
+        format: Literal["auto", "native", "collector", "cryptofeed", "tardis"] = "auto",
         exchange: str | None = None,
         progress: Callable[[RawSource], None] | None = None,
     ) -> Inspection:
@@ -96,7 +139,7 @@ class Inspection:
             found = cls(
                 path,
                 os.path.getsize(path),
-                "native" if isinstance(source, RecordingReader) else "collector",
+                _FORMATS[type(source)],
                 dict(source.metadata),
             )
             while run.ts_recv == 0 and run.run(max_records=1):
@@ -122,9 +165,12 @@ class Inspection:
                     found.problems[kind] = found.problems.get(kind, 0) + problem.count
             found.damages = [str(damage) for damage in source.damages]
         found.statuses = dict(counter.statuses)
+        rows = {instrument: asdict(counts) for instrument, counts in counter.counts.items()}
+        absent = {kind for kind in _RARE if not any(row[kind] for row in rows.values())}
         found.channels = [
-            {"exchange": i.exchange, "symbol": i.symbol, "raw_symbol": i.raw_symbol, **asdict(counts)}
-            for i, counts in counter.counts.items()
+            {"exchange": i.exchange, "symbol": i.symbol, "raw_symbol": i.raw_symbol}
+            | {kind: count for kind, count in row.items() if kind not in absent}
+            for i, row in rows.items()
         ]
         return found
 

@@ -85,6 +85,12 @@ class Instruments:
         """Return the instrument of a `describe()` dict; unknown keys are ignored."""
     def find(self, exchange: str, raw_symbol: str) -> Instrument | None:
         """Return the instrument; None where there is none and none may be inferred."""
+    def known(self, exchange: str, raw_symbol: str) -> Instrument | None:
+        """Return the instrument, or None where there is none yet: nothing is inferred."""
+    def infers(self, exchange: str) -> bool:
+        """Whether an unknown symbol of this exchange gets an instrument, and there is room for one."""
+    def is_named(self, exchange: str, symbol: str) -> bool:
+        """Whether an instrument of the exchange has this symbol of ours."""
     def infer_exchange(self, exchange: str) -> None:
         """Make instruments for unknown symbols of this exchange."""
     def resolve(self, exchange: str, name: str) -> Instrument:

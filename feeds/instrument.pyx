@@ -126,6 +126,18 @@ cdef class Instruments:
             instrument = self.add(exchange, raw_symbol)
         return instrument
 
+    def known(self, str exchange, str raw_symbol):
+        """Return the instrument, or None where there is none yet: nothing is inferred."""
+        return self._by_raw.get((exchange, raw_symbol))
+
+    def infers(self, str exchange):
+        """Whether an unknown symbol of this exchange gets an instrument, and there is room for one."""
+        return (self.infer or exchange in self._inferred) and len(self._all) < self.max_size
+
+    def is_named(self, str exchange, str symbol):
+        """Whether an instrument of the exchange has this symbol of ours."""
+        return (exchange, symbol) in self._by_symbol
+
     def infer_exchange(self, str exchange not None):
         """Make instruments for unknown symbols of this exchange: its metadata is not there."""
         self._inferred.add(exchange)

@@ -1,5 +1,5 @@
 # Price levels and decimal numbers, read from JSON text into C integers without a detour through Python or a double.
-from libc.stdint cimport int8_t, int64_t
+from libc.stdint cimport int8_t, int64_t, uint64_t
 
 
 cdef struct PriceLevel:
@@ -32,6 +32,34 @@ cdef struct Decimals:
     int needed_qty
 
 
+# Where one part of a level stands: at `position` of an array, or in an object behind `key`.
+cdef struct LevelField:
+    int position
+    char key[28]             # as messages have it: "px":
+    Py_ssize_t key_size      # with quotes and colon
+    uint64_t head            # its first bytes, and which of eight they are
+    uint64_t head_mask
+
+
+cdef enum LevelPart:
+    LEVEL_PRICE = 0
+    LEVEL_QTY = 1
+    LEVEL_SIDE = 2
+
+
+# The C side of a LevelShape; its texts belong to that.
+cdef struct Shape:
+    bint is_object
+    int field_count          # 2, 3 with a side
+    LevelField fields[3]     # by LevelPart
+    int price_scale
+    int qty_scale
+    const char* bid_text     # of a side, in quotes
+    Py_ssize_t bid_size
+    const char* ask_text
+    Py_ssize_t ask_size
+
+
 cdef int64_t[19] POW10       # POW10[d] == 10**d
 
 cdef inline const char* skip_space(const char* p, const char* end) noexcept nogil:
@@ -50,6 +78,9 @@ cdef int scan_number_value(const char** p, const char* end, int decimals, int64_
 cdef int scan_integer(const char** p, const char* end, int64_t* value) noexcept nogil
 # [[price, qty, ...], ...]: what follows price and qty inside a level is skipped. Replaces the content of `out`.
 cdef int scan_levels(const char** p, const char* end, LevelVector* out, Decimals* decimals) noexcept nogil
+# An array of levels of any shape, into `bids`; of one whose levels name their side, into both. Replaces their content.
+cdef int scan_shaped_levels(const char** p, const char* end, const Shape* shape, LevelVector* bids, LevelVector* asks,
+                            Decimals* decimals) noexcept nogil
 # Any JSON value, nested at most 64 deep. Strict, and stricter than JSON where that is rare: SCAN_BAD for strings with escapes.
 cdef int skip_value(const char** p, const char* end) noexcept nogil
 
@@ -60,3 +91,14 @@ cdef object mantissa_decimal(int64_t mantissa, int decimals)
 cdef int levels_push(LevelVector* levels, int64_t price, int64_t qty) noexcept nogil
 cdef int levels_copy(LevelVector* target, const LevelVector* source) noexcept nogil
 cdef void levels_free(LevelVector* levels) noexcept nogil
+
+
+cdef class LevelShape:
+    cdef:
+        Shape shape
+        readonly bint has_side
+        bytes _bid_text
+        bytes _ask_text
+        str _text
+
+    cdef int _place(self, int part, object where) except -1

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint64_t
 from feeds.book_builder cimport BookBuilder
 from feeds.decoder cimport Decoder
 from feeds.events cimport EventHandler
+from feeds.latency cimport Latency
 
 
 # One connection's way from messages to events: a decoder (new on every connect) and the books it feeds, in front of a
@@ -11,6 +12,7 @@ cdef class Pipeline:
     cdef:
         readonly Decoder decoder
         readonly BookBuilder books       # the head of the chain
+        readonly Latency latency         # None: nothing is measured
         readonly str exchange
         readonly int source
         readonly uint64_t messages
@@ -27,3 +29,4 @@ cdef class Pipeline:
     cpdef on_reply(self, str tag, bytes payload, int64_t ts_recv)
     cpdef on_tick(self, int64_t ts_recv)
     cdef int _enter(self) except -1
+    cdef int _refer(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1

@@ -5,6 +5,7 @@ from feeds.decoder import Decoder
 from feeds.events import EventHandler
 from feeds.exchange import Exchange
 from feeds.instrument import Instruments
+from feeds.latency import Latency
 
 __all__ = ["Pipeline", "Problem"]
 
@@ -30,6 +31,7 @@ class Pipeline:
         *,
         source: int = 0,
         reference: bool = False,
+        latency: Latency | None = None,
     ) -> None: ...
     @property
     def decoder(self) -> Decoder:
@@ -37,6 +39,8 @@ class Pipeline:
     @property
     def books(self) -> BookBuilder:
         """The head of the chain."""
+    @property
+    def latency(self) -> Latency | None: ...
     @property
     def exchange(self) -> str: ...
     @property

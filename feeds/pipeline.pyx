@@ -4,6 +4,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 
 from feeds.events cimport FeedStatus
+from feeds.latency cimport begin_message
 
 from feeds.errors import DecodeError
 
@@ -31,14 +32,17 @@ cdef class Pipeline:
 
     `exchange` is a `feeds.exchange.Exchange`; `downstream` is what `feeds.conflation.conflated` returns, or any handler;
     pipelines of several connections may share it. A message that cannot be decoded is counted in `problems` under its kind,
-    told once per kind as a `FeedStatus("problem")`, and skipped.
+    told once per kind as a `FeedStatus("problem")`, and skipped. `latency` is told how long decoding and books take.
     """
 
-    def __init__(self, exchange, instruments, EventHandler downstream not None, *, int source=0, bint reference=False):
+    def __init__(self, exchange, instruments, EventHandler downstream not None, *, int source=0, bint reference=False,
+                 Latency latency=None):
         self.exchange = exchange.id
         self.source = source
         self.problems = {}
-        self.books = BookBuilder(downstream, new_sequence=exchange.new_sequence)
+        self.latency = latency
+        self.books = BookBuilder(downstream, new_sequence=exchange.new_sequence, checksum=exchange.checksum)
+        self.books.latency = latency
         self._new_decoder = lambda: exchange.new_decoder(instruments, self.books, reference=reference)
         self.decoder = self._new_decoder()
         self.books.decoder = self.decoder
@@ -46,18 +50,26 @@ cdef class Pipeline:
     cdef int on_view(self, const char* data, Py_ssize_t size, int64_t ts_recv, bint last_in_batch) except -1:
         cdef Decoder decoder = self.decoder          # a handler may replace it meanwhile
         self._enter()
+        if self.latency is not None:
+            begin_message(self.latency, ts_recv)
         self.messages += 1
         self.payload_bytes += size
         try:
-            try:
-                decoder.decode_view(data, size, ts_recv)
-            except DecodeError as error:
-                self._report(error, ts_recv)
+            if not decoder.scan_view(data, size, ts_recv):
+                self._refer(decoder, data, size, ts_recv)
             if last_in_batch:
                 self.batches += 1
                 self.books.on_batch_end(ts_recv)
         finally:
             self._busy = False
+        return 0
+
+    cdef int _refer(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
+        # Apart from `on_view`, because to be ready for an exception has a cost, which the hot engine need not pay.
+        try:
+            decoder.refer_view(data, size, ts_recv)
+        except DecodeError as error:
+            self._report(error, ts_recv)
         return 0
 
     cpdef on_message(self, bytes payload, int64_t ts_recv, bint last_in_batch):
@@ -76,6 +88,8 @@ cdef class Pipeline:
         if self._disconnected:
             return
         self._enter()
+        if self.latency is not None:
+            self.latency.measuring = False           # the callbacks that follow belong to no message
         try:
             try:
                 decoder.decode_reply(tag, payload, ts_recv)

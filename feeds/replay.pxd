@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from feeds.events cimport EventHandler, Stage
 from feeds.instrument cimport Instruments
+from feeds.latency cimport Latency
 from feeds.pipeline cimport Pipeline
 from feeds.recording.reader cimport RawSource
 
@@ -12,6 +13,7 @@ cdef class Replay:
         readonly EventHandler handler
         readonly Instruments instruments
         readonly bint reference
+        readonly Latency latency         # None: nothing is measured
         readonly dict notes              # tag -> the last note of that tag
         readonly int64_t ts_recv         # of the last message
         readonly uint64_t records        # of every kind
@@ -21,6 +23,9 @@ cdef class Replay:
         dict _runs                       # source number -> the run that it was declared in, and as what
         list _all_pipelines
         bint _is_paused
+        # The one of the last message, which is that of the next one nearly always.
+        int _last_number
+        Pipeline _last_pipeline
         object _wrap
         readonly bint is_held            # the source stands on a message that is not due yet
 

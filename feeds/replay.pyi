@@ -5,6 +5,7 @@ from typing import Any
 
 from feeds.events import EventHandler, Stage
 from feeds.instrument import Instruments
+from feeds.latency import Latency
 from feeds.pipeline import Pipeline
 from feeds.recording.reader import RawSource
 
@@ -24,6 +25,7 @@ class Replay:
         instruments: Instruments | None = None,
         reference: bool = False,
         wrap: Callable[[EventHandler], EventHandler] | None = None,
+        latency: Latency | None = None,
     ) -> None: ...
     @property
     def source(self) -> RawSource: ...
@@ -33,6 +35,8 @@ class Replay:
     def instruments(self) -> Instruments: ...
     @property
     def reference(self) -> bool: ...
+    @property
+    def latency(self) -> Latency | None: ...
     @property
     def notes(self) -> dict[str, Any]:
         """Tag -> the last note of that tag."""

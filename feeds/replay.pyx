@@ -2,7 +2,9 @@
 """Replay: a recording through the same pipeline as live."""
 from libc.stdint cimport INT64_MAX, int64_t
 
-from feeds.events cimport BookDelta, BookUpdate, Quote, Trade
+from feeds.events cimport (
+    BookDelta, BookUpdate, Candle, Funding, Liquidation, OpenInterest, Quote, Ticker, Trade,
+)
 from feeds.pipeline cimport Pipeline
 from feeds.recording.message cimport (
     KIND_BINARY,
@@ -40,11 +42,11 @@ cdef class Replay:
 
     Each connection of the recording gets its own `Pipeline`, with the exchange, the instruments and the decisions of the
     live run that were recorded: so the handler sees the calls that the live one saw. `wrap(handler)` may put a stage
-    between the books and `handler`, per connection. A recording without instrument metadata has its instruments inferred.
+    between the books and `handler`, per connection. `latency` measures the stages before `handler`. A recording without instrument metadata has its instruments inferred.
     """
 
     def __init__(self, RawSource source not None, EventHandler handler not None, *, Instruments instruments=None,
-                 bint reference=False, wrap=None):
+                 bint reference=False, wrap=None, Latency latency=None):
         self.source = source
         self.handler = handler
         self.instruments = Instruments() if instruments is None else instruments
@@ -54,6 +56,7 @@ cdef class Replay:
         self._runs = {}
         self._all_pipelines = []
         self._wrap = wrap
+        self.latency = latency
 
     @property
     def pipelines(self):
@@ -159,22 +162,27 @@ cdef class Replay:
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise RecordingError(f"{self.source.path}: expected source {number} to describe instruments, found "
                                  f"{type(error).__name__}: {error}") from error
+        self._last_pipeline = None
         handler = self.handler if self._wrap is None else self._wrap(self.handler)
-        pipeline = Pipeline(exchange(declared["exchange"]), self.instruments, handler, source=number,
-                            reference=self.reference)
+        spoken = exchange(declared["exchange"]).spoken(str(declared.get("url", "")), self.source.ts_recv)
+        pipeline = Pipeline(spoken, self.instruments, handler, source=number, reference=self.reference, latency=self.latency)
         self._pipelines[number] = pipeline
         self._runs[number] = (self.source.run, declared)
         self._all_pipelines.append(pipeline)
 
     cdef Pipeline _pipeline(self, int number):
+        if number == self._last_number and self._last_pipeline is not None:
+            return self._last_pipeline
         pipeline = self._pipelines.get(number)
         if pipeline is None:
             raise RecordingError(f"{self.source.path}: expected source {number} to be declared before its first message")
-        return <Pipeline> pipeline
+        self._last_number = number
+        self._last_pipeline = pipeline
+        return self._last_pipeline
 
 
 cdef class ReplayWindow(Stage):
-    """Lets trades, quotes, deltas and book updates pass that were received at `start` (ns since the epoch) or later.
+    """Lets market data pass that was received at `start` (ns since the epoch) or later.
 
     Status events always pass, so that a strategy that begins in the middle of a session knows the books and their states.
     """
@@ -198,3 +206,23 @@ cdef class ReplayWindow(Stage):
     cpdef on_book(self, BookUpdate event):
         if event.ts_recv >= self.start:
             self.downstream.on_book(event)
+
+    cpdef on_ticker(self, Ticker event):
+        if event.ts_recv >= self.start:
+            self.downstream.on_ticker(event)
+
+    cpdef on_funding(self, Funding event):
+        if event.ts_recv >= self.start:
+            self.downstream.on_funding(event)
+
+    cpdef on_open_interest(self, OpenInterest event):
+        if event.ts_recv >= self.start:
+            self.downstream.on_open_interest(event)
+
+    cpdef on_liquidation(self, Liquidation event):
+        if event.ts_recv >= self.start:
+            self.downstream.on_liquidation(event)
+
+    cpdef on_candle(self, Candle event):
+        if event.ts_recv >= self.start:
+            self.downstream.on_candle(event)

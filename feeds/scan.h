@@ -26,73 +26,157 @@ static inline uint64_t feeds_load(const char* p)
     return chunk;
 }
 
+/* Whether a short text is next: no call, as memcmp would be. */
+static inline int feeds_same(const char* p, const char* text, ptrdiff_t size)
+{
+    ptrdiff_t i;
+    if (size < 8) {
+        for (i = 0; i < size; i++)
+            if (p[i] != text[i])
+                return 0;
+        return 1;
+    }
+    for (i = 0; i < size - 8; i += 8)
+        if (feeds_load(p + i) != feeds_load(text + i))
+            return 0;
+    return feeds_load(p + size - 8) == feeds_load(text + size - 8);
+}
+
 /* The index of the first byte of which `marks` has the highest bit, 8 if there is none. */
 static inline int feeds_first(uint64_t marks)
 {
     return marks ? __builtin_ctzll(marks) >> 3 : 8;
 }
 
-/* How many of the eight characters are digits before the first that is none. A carry spoils only what is behind that one. */
+/* Of eight characters less '0' each: the highest bit of every byte that is no digit. A carry spoils only what is behind the first
+   byte that is neither a digit nor a point nor a quote. */
+static inline uint64_t feeds_no_digits(uint64_t digits)
+{
+    return ((digits + FEEDS_BYTES(0x76)) | digits) & FEEDS_BYTES(0x80);
+}
+
+/* How many of the eight characters are digits before the first that is none. */
 static inline int feeds_digit_count(uint64_t chunk)
 {
-    uint64_t digits = chunk ^ FEEDS_BYTES('0');
-    return feeds_first((digits + FEEDS_BYTES(0x76) | digits) & FEEDS_BYTES(0x80));
+    return feeds_first(feeds_no_digits(chunk ^ FEEDS_BYTES('0')));
+}
+
+/* The number that eight digits are, the first one in the lowest byte. */
+static inline uint64_t feeds_eight_digits(uint64_t digits)
+{
+    digits = digits * 2561 >> 8;
+    digits = (digits & 0x00FF00FF00FF00FFULL) * 6553601 >> 16;
+    return (digits & 0x0000FFFF0000FFFFULL) * 42949672960001ULL >> 32;
 }
 
 /* The number that the first `count` characters are, 1 to 8 digits. */
 static inline uint64_t feeds_digits(uint64_t chunk, int count)
 {
-    uint64_t value = (chunk ^ FEEDS_BYTES('0')) << (64 - 8 * count);
-    value = (value & 0x0F0F0F0F0F0F0F0FULL) * 2561 >> 8;
-    value = (value & 0x00FF00FF00FF00FFULL) * 6553601 >> 16;
-    return (value & 0x0000FFFF0000FFFFULL) * 42949672960001ULL >> 32;
+    return feeds_eight_digits((chunk ^ FEEDS_BYTES('0')) << (64 - 8 * count));
 }
 
-/* 12345.678 as a mantissa of so many decimals. Up to seven digits before the point and eight behind; those that the decimals
-   have no room for must be zeros. */
-static inline const char* feeds_decimal(const char* p, const char* end, int decimals, int64_t* mantissa)
+#define FEEDS_DECIMAL_REACH 17      /* bytes that feeds_decimal looks at, whatever they are: two chunks and a quote */
+#define FEEDS_MAX_DECIMALS 10
+
+/* feeds_decimal for numbers that are not in one chunk; `whole` digits stand before the point. */
+static inline const char* feeds_long_decimal(const char* p, int whole, int decimals, int64_t* mantissa)
 {
-    uint64_t chunk, value;
-    int whole, fraction;
-    if (end - p < 20 || decimals > 10)
+    uint64_t value = feeds_digits(feeds_load(p), whole);
+    uint64_t chunk = feeds_load(p + whole + 1);
+    int fraction = feeds_digit_count(chunk);
+    p += whole + 1 + fraction;
+    if (fraction == 0 || *p != '"')
         return NULL;
-    chunk = feeds_load(p);
-    whole = feeds_digit_count(chunk);
-    if (whole == 0 || whole == 8)
-        return NULL;
-    value = feeds_digits(chunk, whole);
-    p += whole;
-    if (*p == '.') {
-        chunk = feeds_load(p + 1);
-        fraction = feeds_digit_count(chunk);
-        if (fraction == 0 || (fraction == 8 && (unsigned char) (p[9] - '0') < 10))
+    if (fraction > decimals) {
+        uint64_t tail = (chunk ^ FEEDS_BYTES('0')) << (64 - 8 * fraction);      /* its last bytes are the last digits */
+        if (tail >> (64 - 8 * (fraction - decimals)))
             return NULL;
-        p += 1 + fraction;
-        if (fraction > decimals) {
-            uint64_t tail = (chunk ^ FEEDS_BYTES('0')) << (64 - 8 * fraction);  /* its last bytes are the last digits */
-            if (tail >> (64 - 8 * (fraction - decimals)))
-                return NULL;
-            fraction = decimals;
-        }
-        if (fraction)
-            value = value * FEEDS_POW10[fraction] + feeds_digits(chunk, fraction);
-        value *= FEEDS_POW10[decimals - fraction];
-    } else {
-        value *= FEEDS_POW10[decimals];
+        fraction = decimals;
     }
-    if ((*p | 0x20) == 'e')
-        return NULL;
-    *mantissa = (int64_t) value;
+    if (fraction)
+        value = value * FEEDS_POW10[fraction] + feeds_digits(chunk, fraction);
+    *mantissa = (int64_t) (value * FEEDS_POW10[decimals - fraction]);
     return p;
 }
 
-/* The same in quotes. */
+/* 12345.678" as a mantissa of so many decimals, at most FEEDS_MAX_DECIMALS. Up to seven digits before the point and eight behind;
+   those that the decimals have no room for must be zeros. Returns where the quote stands. */
+static inline const char* feeds_decimal(const char* p, int decimals, int64_t* mantissa)
+{
+    uint64_t digits = feeds_load(p) ^ FEEDS_BYTES('0');
+    uint64_t marks = feeds_no_digits(digits);
+    uint64_t before;
+    int point, size, spare;         /* in bits, eight for each character */
+    if (marks == 0)
+        return NULL;
+    point = __builtin_ctzll(marks) & 0x38;
+    if (point == 0)
+        return NULL;
+    if (p[point >> 3] != '.') {
+        *mantissa = (int64_t) (feeds_eight_digits(digits << (64 - point)) * FEEDS_POW10[decimals]);
+        p += point >> 3;
+        return *p == '"' ? p : NULL;
+    }
+    before = (marks ^ (marks - 1)) >> 8;                /* the bytes before the point */
+    marks &= marks - 1;
+    size = marks ? __builtin_ctzll(marks) & 0x38 : 64;
+    if (p[size >> 3] != '"')
+        return feeds_long_decimal(p, point >> 3, decimals, mantissa);
+    if (size == point + 8)
+        return NULL;
+    /* Close the gap that the point leaves; the last digit goes to the highest byte. */
+    digits = (digits >> 8 ^ ((digits ^ digits >> 8) & before)) << (72 - size);
+    spare = size - point - 8 - 8 * decimals;            /* of what the decimals have no room for */
+    if (spare > 0) {
+        if (digits >> (64 - spare))
+            return NULL;
+        digits <<= spare;
+        spare = 0;
+    }
+    *mantissa = (int64_t) (feeds_eight_digits(digits) * FEEDS_POW10[-spare >> 3]);
+    return p + (size >> 3);
+}
+
+/* The same with its quotes. Where fewer bytes are left, they are looked at in a copy. */
 static inline const char* feeds_quoted_decimal(const char* p, const char* end, int decimals, int64_t* mantissa)
 {
-    if (p == end || *p != '"')
+    char copy[FEEDS_DECIMAL_REACH] = {0};
+    const char* behind;
+    if (end - p < 2 || *p != '"' || decimals > FEEDS_MAX_DECIMALS)
         return NULL;
-    p = feeds_decimal(p + 1, end, decimals, mantissa);
-    return p != NULL && *p == '"' ? p + 1 : NULL;
+    p++;
+    if (end - p >= FEEDS_DECIMAL_REACH) {
+        behind = feeds_decimal(p, decimals, mantissa);
+        return behind == NULL ? NULL : behind + 1;
+    }
+    memcpy(copy, p, end - p);
+    behind = feeds_decimal(copy, decimals, mantissa);
+    return behind == NULL ? NULL : p + (behind - copy) + 1;
+}
+
+/* Reads levels like ["61737.63","0.154"], as long as another follows and there is room for them, price and quantity in turn.
+   Returns where the next level begins; `*at` is behind the numbers then. */
+static inline const char* feeds_levels(const char* p, const char* end, int price_decimals, int qty_decimals, int64_t** at,
+                                       const int64_t* numbers_end)
+{
+    int64_t* number = *at;
+    const char* next;
+    if (price_decimals > FEEDS_MAX_DECIMALS || qty_decimals > FEEDS_MAX_DECIMALS)
+        return p;
+    while (end - p >= 2 + FEEDS_DECIMAL_REACH + 2 + FEEDS_DECIMAL_REACH + 3 && number < numbers_end) {
+        if (memcmp(p, "[\"", 2) != 0)
+            break;
+        next = feeds_decimal(p + 2, price_decimals, number);
+        if (next == NULL || memcmp(next, "\",\"", 3) != 0)
+            break;
+        next = feeds_decimal(next + 3, qty_decimals, number + 1);
+        if (next == NULL || memcmp(next, "\"],[", 4) != 0)
+            break;
+        p = next + 3;
+        number += 2;
+    }
+    *at = number;
+    return p;
 }
 
 /* Up to 15 digits, without leading zeros. */
@@ -140,6 +224,43 @@ static inline const char* feeds_plain_text(const char* p, const char* end)
             p += feeds_first(marks);
             return *p == '"' ? p + 1 : NULL;
         }
+    }
+    return NULL;
+}
+
+static inline const char* feeds_bool(const char* p, const char* end, int64_t* value)
+{
+    if (end - p < 5)
+        return NULL;
+    *value = memcmp(p, "true", 4) == 0;
+    if (*value)
+        return p + 4;
+    return memcmp(p, "false", 5) == 0 ? p + 5 : NULL;
+}
+
+/* Plain text or an integer. */
+static inline const char* feeds_any(const char* p, const char* end)
+{
+    int64_t value;
+    return p != end && *p == '"' ? feeds_plain_text(p, end) : feeds_integer(p, end, &value);
+}
+
+/* The hash of all of a name, whose parts differ in the middle for dated contracts and options. Returns where the quote stands that
+   ends it, NULL where none does before the last seven bytes. */
+static inline const char* feeds_name(const char* p, const char* end, uint64_t* hash)
+{
+    uint64_t mixed = 0x9E3779B97F4A7C15ULL;
+    for (; end - p >= 8; p += 8) {
+        uint64_t chunk = feeds_load(p);
+        uint64_t quote = chunk ^ FEEDS_BYTES('"');
+        uint64_t marks = (quote - FEEDS_BYTES(1)) & ~quote & FEEDS_BYTES(0x80);
+        if (marks) {
+            mixed = (mixed ^ (chunk & (marks ^ (marks - 1)) >> 8)) * 0xD6E8FEB86659FD93ULL;
+            *hash = mixed ^ mixed >> 32;
+            return p + feeds_first(marks);
+        }
+        mixed = (mixed ^ chunk) * 0x9E3779B97F4A7C15ULL;
+        mixed ^= mixed >> 32;
     }
     return NULL;
 }

@@ -4,7 +4,7 @@ import enum
 
 from feeds.events import BookDelta
 
-__all__ = ["ContiguousSequence", "LinkedSequence", "Sequence", "Verdict"]
+__all__ = ["ConnectionCounter", "ContiguousSequence", "IdentitySequence", "LinkedSequence", "Sequence", "Verdict"]
 
 class Verdict(enum.IntEnum):
     APPLY = 0
@@ -31,3 +31,17 @@ class ContiguousSequence(Sequence):
 
 class LinkedSequence(Sequence):
     """Update ids with holes, where each delta names the one before it: `previous_id`."""
+
+class IdentitySequence(Sequence):
+    """Update ids that say nothing by their size: each delta names the one before it, and may be smaller than that."""
+
+class ConnectionCounter:
+    """Counts every message of a connection, of all channels and instruments: one counter that grows by 1."""
+
+    __slots__ = ("last", "missed", "repeated")
+    last: int
+    missed: int
+    repeated: int
+    def __init__(self) -> None: ...
+    def follows(self, number: int) -> bool:
+        """Move on to `number`; False where messages are missing between the last one and it."""

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """Sequencing rules, as types named after the rule. `BookBuilder` has one object per book."""
 
-__all__ = ["ContiguousSequence", "LinkedSequence", "Sequence", "Verdict"]
+__all__ = ["ConnectionCounter", "ContiguousSequence", "IdentitySequence", "LinkedSequence", "Sequence", "Verdict"]
 
 
 cdef class Sequence:
@@ -87,3 +87,56 @@ cdef class LinkedSequence(Sequence):
             return OLD if delta.last_id <= self.last_id else MISSED
         self.last_id = delta.last_id
         return APPLY
+
+
+cdef class IdentitySequence(Sequence):
+    """Update ids that say nothing by their size: each delta names the one before it, and may be smaller than that.
+
+    OKX (`seqId`, `prevSeqId`):
+
+    1. A snapshot in the stream has prevSeqId = -1; the delta after it names it.
+    2. A delta must satisfy prevSeqId == seqId of the message before; otherwise a message was missed. After maintenance
+       seqId may be smaller than prevSeqId; without changes, a delta with seqId == prevSeqId says that the line lives.
+    3. After a snapshot that was requested (seqId = S): deltas with seqId <= S are dropped; the first applied one must
+       satisfy prevSeqId <= S < seqId.
+    4. Deltas without ids (sent before there were any) have no rule.
+    """
+
+    cdef Verdict check(self, BookDelta delta) noexcept:
+        if delta.last_id >= 0 and delta.previous_id != self.last_id and self.last_id >= 0:
+            if not self.awaiting_first:                          # step 2
+                return MISSED
+            if delta.last_id <= self.last_id:                    # step 3
+                return OLD
+            if delta.previous_id > self.last_id:
+                return MISSED
+        self.awaiting_first = False
+        self.last_id = delta.last_id
+        return APPLY
+
+
+class ConnectionCounter:
+    """Counts every message of a connection, of all channels and instruments: one counter that grows by 1.
+
+    A jump tells that a message was missed, not of which instrument: the decoder says so with `lost`. Bitfinex SEQ_ALL,
+    Coinbase Advanced `sequence_num`, dYdX `message_id`. A decoder has its own, so a new connection starts anew.
+    """
+
+    __slots__ = ("last", "missed", "repeated")
+
+    def __init__(self):
+        self.last = -1           # -1 before the first
+        self.missed = 0          # messages
+        self.repeated = 0        # messages whose number is not above the last one
+
+    def follows(self, number):
+        """Move on to `number`; False where messages are missing between the last one and it."""
+        last = self.last
+        if last >= 0 and number <= last:
+            self.repeated += 1
+            return True
+        self.last = number
+        if last >= 0 and number != last + 1:
+            self.missed += number - last - 1
+            return False
+        return True

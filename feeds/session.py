@@ -1,6 +1,6 @@
 """Sessions: a handler behind the whole chain, run live or from recordings, and a report of what happened.
 
-books -> conflation -> digest -> (live: latency) -> handler
+books -> conflation -> digest -> (where asked for: latency) -> handler
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from feeds.events import EventHandler
 from feeds.exchange import Endpoints
 from feeds.exchange import exchange as find_exchange
 from feeds.instrument import Instruments
-from feeds.latency import Histogram, LatencyProbe
+from feeds.latency import Latency, LatencyProbe
 from feeds.pipeline import Pipeline, Problem
 from feeds.recording import (
     Damage,
@@ -61,10 +61,14 @@ class Report:
     books: int = 0
     deltas: int = 0
     statuses: int = 0
+    others: int = 0  # tickers, funding, open interest, liquidations, candles
     quotes_merged: int = 0  # quotes that a newer one of the same batch stood in for
     books_merged: int = 0  # book messages that a later update of the same batch stood for
+    tickers_merged: int = 0
     applied: int = 0  # deltas and snapshots that became part of a book
     gaps: int = 0
+    verified: int = 0  # messages whose checksum was that of the book
+    mismatched: int = 0  # messages whose checksum was not
     connects: int = 0
     digest: str = ""
     recorded_digest: str | None = None  # of the live run, where the recording has one for this policy
@@ -72,14 +76,14 @@ class Report:
     recording_error: str | None = None  # why the recording ended before the session
     problems: dict[str, Problem] = field(default_factory=dict)
     order_books: list[OrderBook] = field(default_factory=list)
-    latency: Histogram | None = None
+    latency: Latency | None = None  # where it was asked for
     damages: list[Damage] = field(default_factory=list)
     checks: list[CheckResult] = field(default_factory=list)
 
     @property
     def callbacks(self) -> int:
         """How often the handler was called with an event."""
-        return self.trades + self.quotes + self.books + self.deltas + self.statuses
+        return self.trades + self.quotes + self.books + self.deltas + self.statuses + self.others
 
     @property
     def is_same(self) -> bool | None:
@@ -90,13 +94,13 @@ class Report:
 class _Chain:
     """The stages that one session puts before a handler."""
 
-    def __init__(self, handler: EventHandler, policy: str, *, is_live: bool) -> None:
+    def __init__(self, handler: EventHandler, policy: str, latency: Latency | None) -> None:
         if policy not in POLICIES:
             raise ConfigError(f"expected a conflation policy among {', '.join(POLICIES)}, found {policy!r}")
         # A Strategy brings a host that sets its clock and names it when it raises; other handlers need none.
         self.host: Any = handler.hosted() if hasattr(handler, "hosted") else handler
-        self.probe = LatencyProbe(self.host) if is_live else None
-        self.digest = CallbackDigest(self.probe or self.host)
+        self.latency = latency
+        self.digest = CallbackDigest(self.host if latency is None else LatencyProbe(self.host, latency))
         self.conflator = Conflator(self.digest) if policy == "batch" else None
         self.head: EventHandler = self.conflator or self.digest
 
@@ -112,17 +116,20 @@ class _Chain:
         digest, conflator = self.digest, self.conflator
         report.trades, report.quotes, report.books = digest.trades, digest.quotes, digest.books
         report.deltas, report.statuses, report.digest = digest.deltas, digest.statuses, digest.hexdigest
+        report.others = digest.others
         if conflator is not None:
             report.quotes_merged = conflator.quotes_in - conflator.quotes_out
+            report.tickers_merged = conflator.tickers_in - conflator.tickers_out
             report.books_merged = conflator.books_in - conflator.books_out
-        if self.probe is not None:
-            report.latency = self.probe.read_to_callback
+        report.latency = self.latency
         for pipeline in pipelines:
             report.messages += pipeline.messages
             report.payload_bytes += pipeline.payload_bytes
             report.batches += pipeline.batches
             report.applied += pipeline.books.applied
             report.gaps += pipeline.books.gaps
+            report.verified += pipeline.books.verified
+            report.mismatched += pipeline.books.mismatched
             report.order_books += pipeline.books.books
             for kind, problem in pipeline.problems.items():
                 known = report.problems.setdefault(kind, Problem(kind, problem.first))
@@ -146,19 +153,20 @@ async def live(
     endpoints: Endpoints | None = None,
     ssl_context: ssl.SSLContext | None = None,
     config: Any = None,
+    latency: bool = False,
 ) -> Report:
     """Run `handler` on live data until `duration` (seconds) has passed, `stop` is set or the task is cancelled.
 
     `record_to` names a new file that gets everything received, or a folder where `recording` says to rotate; a
-    recording that fails does not end the session, see `Report.recording_error`. `config` is a
-    `feeds.live.feed.FeedConfig`. Raises
+    recording that fails does not end the session, see `Report.recording_error`. `latency` measures where the time
+    between packet and handler goes, for `Report.latency`. `config` is a `feeds.live.feed.FeedConfig`. Raises
     UnknownExchange, UnknownSymbol and ConfigError for what cannot be, SubscriptionRefused for what the exchange
     refuses, FetchError without instrument metadata, and whatever the handler raises (a strategy: StrategyError).
     """
     from feeds.live.feed import LiveFeed  # aiohttp: only for who goes live
 
     found = find_exchange(exchange)
-    chain = _Chain(handler, policy, is_live=True)
+    chain = _Chain(handler, policy, Latency(is_live=True) if latency else None)
     report = Report("live", policy)
     wanted = subscriptions(symbols, channels)
     recording = recording or RecordingConfig()
@@ -168,7 +176,14 @@ async def live(
     began = time.monotonic()
     try:
         async with LiveFeed(
-            found, wanted, chain.head, config=config, endpoints=endpoints, ssl_context=ssl_context, writer=writer
+            found,
+            wanted,
+            chain.head,
+            config=config,
+            endpoints=endpoints,
+            ssl_context=ssl_context,
+            writer=writer,
+            latency=chain.latency,
         ) as feed:
             ending = asyncio.ensure_future(_stop_later(feed.stop, duration, stop))
             flushing = None if writer is None else asyncio.ensure_future(_flush(writer, recording.flush_interval))
@@ -256,9 +271,10 @@ def replay(
     end: int | None = None,
     check: bool = False,
     reference: bool = False,
-    format: Literal["auto", "native", "collector"] = "auto",
+    format: Literal["auto", "native", "collector", "cryptofeed", "tardis"] = "auto",
     exchange: str | None = None,
     progress: Callable[[RawSource], None] | None = None,
+    latency: bool = False,
 ) -> Report:
     """Run `handler` on recordings through the code that runs live; several files, and folders, merged by receive time.
 
@@ -266,11 +282,11 @@ def replay(
     `start` and messages after `end` (ns since the epoch, receive time) are not delivered; what lies before `start`
     still builds the books: all of it, or, with `warm_up`, so many seconds, to which the index of a recording leads.
     Books are then SYNCING until a snapshot comes, which for some exchanges is the next reconnect. `check` compares
-    books with quotes where the exchange numbers both alike. `reference`
-    decodes everything with the reference engine. Raises RecordingError, and whatever the handler raises (a strategy:
-    StrategyError).
+    books with quotes where the exchange numbers both alike. `reference` decodes everything with the reference engine.
+    `latency` measures decoding, books and callbacks, for `Report.latency`. Raises RecordingError, and whatever the
+    handler raises (a strategy: StrategyError).
     """
-    chain = _Chain(handler, policy, is_live=False)
+    chain = _Chain(handler, policy, Latency() if latency else None)
     head = chain.head if start is None else ReplayWindow(chain.head, start)
     report = Report("replay", policy)
     instruments = Instruments()
@@ -285,7 +301,14 @@ def replay(
     chain.start()
     try:
         with open_session(paths, format=format, exchange=exchange) as source:
-            run = Replay(source, head, instruments=instruments, reference=reference, wrap=checked if check else None)
+            run = Replay(
+                source,
+                head,
+                instruments=instruments,
+                reference=reference,
+                wrap=checked if check else None,
+                latency=chain.latency,
+            )
             if start is not None and warm_up is not None:
                 source.seek(start - int(warm_up * 1e9))
             for _ in _slices(run, speed, end):

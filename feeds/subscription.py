@@ -16,6 +16,11 @@ CHANNELS = {
     "quote": "best bid and offer",
     "trade": "trades, one by one where the exchange offers that",
     "agg_trade": "trades, fills of one order at one price added up",
+    "ticker": "last, mark and index price, open interest, funding, as far as one stream has them",
+    "funding": "funding rates of perpetuals",
+    "open_interest": "open interest",
+    "liquidation": "liquidations",
+    "candle": "candles of one minute",
 }
 DEFAULT_CHANNELS = ("book", "quote", "trade")
 

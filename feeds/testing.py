@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from feeds.events import BookDelta, BookStatus, BookUpdate, Event, EventHandler, FeedStatus, Quote, Trade
+from feeds.events import (
+    BookDelta,
+    BookStatus,
+    BookUpdate,
+    Candle,
+    Event,
+    EventHandler,
+    FeedStatus,
+    Funding,
+    Liquidation,
+    OpenInterest,
+    Quote,
+    Ticker,
+    Trade,
+)
 
 __all__ = ["EventLog"]
 
@@ -74,6 +88,21 @@ class EventLog(EventHandler):
         self.events.append(event)
 
     def on_feed_status(self, event: FeedStatus) -> None:
+        self.events.append(event)
+
+    def on_ticker(self, event: Ticker) -> None:
+        self.events.append(event)
+
+    def on_funding(self, event: Funding) -> None:
+        self.events.append(event)
+
+    def on_open_interest(self, event: OpenInterest) -> None:
+        self.events.append(event)
+
+    def on_liquidation(self, event: Liquidation) -> None:
+        self.events.append(event)
+
+    def on_candle(self, event: Candle) -> None:
         self.events.append(event)
 
     def on_batch_end(self, ts_recv: int) -> None:

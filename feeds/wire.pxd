@@ -4,7 +4,7 @@
 #          does not expect it refuses, and the caller asks the reference
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from feeds.levels cimport Decimals, LevelVector
+from feeds.levels cimport Decimals, LevelShape, LevelVector
 
 
 # What a field of a message means to the event.
@@ -26,6 +26,7 @@ cdef enum Role:
     ASK_QTY
     BIDS
     ASKS
+    BIDS_AND_ASKS
     UNUSED               # the event has no place for it, but the struct promises its type
     ROLE_COUNT
 
@@ -48,15 +49,15 @@ cdef enum FieldType:
 
 # What was read. The caller points bids and asks to the vectors to fill and sets the decimals.
 cdef struct Values:
-    int64_t of[18]       # by role
+    int64_t of[19]       # by role
     Decimals decimals
     LevelVector* bids
     LevelVector* asks
 
 
 cdef struct Field:
-    char key[28]             # as messages have it: "price":
-    Py_ssize_t key_size      # with quotes and colon
+    char key[28]             # as messages have it: ,"price":   and of the first field: {"price":
+    Py_ssize_t key_size      # of all that
     uint64_t head            # its first bytes, and which of eight they are
     uint64_t head_mask
     Role role
@@ -72,6 +73,7 @@ cdef class Wire:
         readonly bint is_snapshot
         readonly int depth
         readonly str name
+        readonly LevelShape levels   # None: [price, qty, ...]
         Field fields[16]
         int field_count
         uint32_t required            # bit per field
@@ -88,5 +90,7 @@ cdef class Wire:
     cdef int read(self, object data, Values* out) except -1
 
     cdef int _scan_field(self, Field* field, const char** at, const char* end, Values* out) noexcept nogil
+    cdef bint _is_only(self, const char* p, const char* end) noexcept nogil
     cdef int _scan_number(self, Field* field, bint without_quotes, const char** at, const char* end, Values* out) noexcept nogil
+    cdef int _scan_levels(self, const Field* field, const char** at, const char* end, Values* out) noexcept nogil
     cdef int _read_text(self, Field* field, bint required, object value, Values* out) except -1

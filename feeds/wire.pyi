@@ -3,6 +3,7 @@
 import msgspec
 
 from feeds.events import BookDelta, Quote, Trade
+from feeds.levels import LevelShape
 
 __all__ = ["Wire"]
 
@@ -10,7 +11,8 @@ class Wire:
     """How a wire message becomes an event.
 
     The keywords say which field of `struct` fills which part of the event: ts_event, ts_publish, sequence, trade_id,
-    first_id, last_id, previous_id, buyer_is_maker, price, bid_price, ask_price, qty, bid_qty, ask_qty, bids, asks.
+    first_id, last_id, previous_id, buyer_is_maker, price, bid_price, ask_price, qty, bid_qty, ask_qty, bids, asks,
+    bids_and_asks. `levels` is for levels that are not [price, qty, ...].
     """
 
     def __init__(
@@ -21,6 +23,7 @@ class Wire:
         is_snapshot: bool = False,
         depth: int = 0,
         only: tuple[str, str] | None = None,
+        levels: LevelShape | None = None,
         **roles: str,
     ) -> None: ...
     @property
@@ -33,3 +36,5 @@ class Wire:
     def depth(self) -> int: ...
     @property
     def name(self) -> str: ...
+    @property
+    def levels(self) -> LevelShape | None: ...

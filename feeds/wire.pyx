@@ -12,14 +12,16 @@ from feeds.levels cimport (
     SCAN_OK,
     SCAN_OVERFLOW,
     SCAN_TOO_MANY,
+    LevelVector,
     scan_integer,
     scan_levels,
     scan_number,
     scan_number_value,
+    scan_shaped_levels,
     skip_space,
     skip_value,
 )
-from feeds.scan cimport feeds_integer, feeds_load, feeds_plain_text, feeds_quoted_decimal
+from feeds.scan cimport feeds_any, feeds_bool, feeds_integer, feeds_load, feeds_plain_text, feeds_quoted_decimal
 
 import msgspec
 
@@ -45,6 +47,7 @@ _ROLES = {
     "ask_qty": (ASK_QTY, FIELD_QTY),
     "bids": (BIDS, FIELD_LEVELS),
     "asks": (ASKS, FIELD_LEVELS),
+    "bids_and_asks": (BIDS_AND_ASKS, FIELD_LEVELS),
 }
 _KINDS = {Trade: TRADE, Quote: QUOTE, BookDelta: BOOK_DELTA}
 # What a struct may declare a field as, and how one is checked that has no role: both engines must refuse the same.
@@ -65,12 +68,14 @@ cdef class Wire:
     `struct` is the message as a msgspec Struct with the exchange's field names: numbers as `str` (quoted) or `msgspec.Raw`
     (bare or quoted), level arrays as `msgspec.Raw`, ids and times as `int`. The keywords say which field fills which part of
     the event; a field that no keyword names must have its type and is otherwise unused. `only=("X", "MARKET")` drops
-    messages whose field has another text. Fields without a default are required.
+    messages whose field has another text. Fields without a default are required. Levels are [price, qty, ...] unless `levels`
+    says otherwise; `bids_and_asks` is an array of both sides, whose shape has to say where a level names its own.
 
         Wire(_Trade, Trade, trade_id="t", price="p", qty="q", buyer_is_maker="m", ts_event="T")
     """
 
-    def __init__(self, struct, event, *, bint is_snapshot=False, int depth=0, only=None, **roles):
+    def __init__(self, struct, event, *, bint is_snapshot=False, int depth=0, only=None,
+                 LevelShape levels=None, **roles):
         if event not in _KINDS:
             raise TypeError(f"expected Trade, Quote or BookDelta, found {event!r}")
         self.struct = struct
@@ -80,6 +85,11 @@ cdef class Wire:
         self.name = struct.__name__.lstrip("_")
         self._attributes = []
         self._decode = msgspec.json.Decoder(struct).decode
+        self.levels = levels
+        has_side = levels is not None and levels.has_side
+        if has_side != ("bids_and_asks" in roles) or (has_side and ("bids" in roles or "asks" in roles)):
+            raise TypeError(f"{self.name}: expected 'bids_and_asks' of levels that name their side, else 'bids' and 'asks', "
+                            f"found {sorted(roles)}")
         words = {}                                   # field -> (role, its type)
         for word, name in roles.items():
             if word not in _ROLES:
@@ -105,7 +115,7 @@ cdef class Wire:
                             f"{info.name!r} more")
         if info.type not in _TYPES[field_type]:
             raise TypeError(f"{self.name}: expected {info.name!r} to be one of {_TYPES[field_type]}, found {info.type!r}")
-        key = b'"' + key + b'":'
+        key = (b',"' if self.field_count else b'{"') + key + b'":'
         field.key_size = len(key)
         memcpy(field.key, <const char*> key, len(key))
         key = (key + bytes(8))[:8]
@@ -131,45 +141,62 @@ cdef class Wire:
     cdef int scan(self, const char** at, const char* end, Values* out) noexcept nogil:
         cdef:
             const char* p = at[0]
+            const char* behind
             const char* key
             Py_ssize_t key_size
-            Field* field
-            uint32_t present = 0         # bit per field
+            Field* field = self.fields
+            uint32_t present             # bit per field
             uint32_t bit
-            int expected = 0             # messages keep their key order: try the field after the last one first
+            int expected = 0             # messages keep their key order: the field after the last one is the likeliest
             int i
             int status
             int worst = SCAN_OK
-        if p == end or p[0] != c'{':
-            return SCAN_BAD
-        p = skip_space(p + 1, end)
+            char separator
+        # Nearly all messages are as they were declared, without space.
+        while expected < self.field_count and _has_key(field, p, end):
+            behind = _short_value(self, field, p + field.key_size, end, out)
+            if behind == NULL:
+                break
+            p = behind
+            field += 1
+            expected += 1
+        if expected == self.field_count and p < end and p[0] == c'}':
+            at[0] = p + 1
+            return SCAN_OK
+        present = (<uint32_t> 1 << expected) - 1
+        separator = c',' if expected else c'{'
         while True:
-            field = &self.fields[expected] if expected < self.field_count else NULL
-            if field != NULL and _has_key(field, p, end):
-                p = skip_space(p + field.key_size, end)
-            else:
-                if p == end or p[0] != c'"':
+            p = skip_space(p, end)
+            if p == end:
+                return SCAN_BAD
+            if p[0] == c'}' and separator == c',':
+                break
+            if p[0] != separator:
+                return SCAN_BAD
+            separator = c','
+            p = skip_space(p + 1, end)
+            if p == end or p[0] != c'"':
+                return SCAN_BAD
+            p += 1
+            key = p
+            while p < end and p[0] != c'"':
+                if p[0] == c'\\' or <unsigned char> p[0] < 0x20:
                     return SCAN_BAD
                 p += 1
-                key = p
-                while p < end and p[0] != c'"':
-                    if p[0] == c'\\' or <unsigned char> p[0] < 0x20:
-                        return SCAN_BAD
-                    p += 1
-                key_size = p - key
-                p = skip_space(p + 1, end)
-                if p >= end or p[0] != c':':
-                    return SCAN_BAD
-                p = skip_space(p + 1, end)
-                field = NULL
-                for i in range(self.field_count):
-                    if expected >= self.field_count:
-                        expected = 0
-                    if (self.fields[expected].key_size == key_size + 3
-                            and memcmp(self.fields[expected].key + 1, key, key_size) == 0):
-                        field = &self.fields[expected]
-                        break
-                    expected += 1
+            key_size = p - key
+            p = skip_space(p + 1, end)
+            if p >= end or p[0] != c':':
+                return SCAN_BAD
+            p = skip_space(p + 1, end)
+            field = NULL
+            for i in range(self.field_count):
+                if expected >= self.field_count:
+                    expected = 0
+                if (self.fields[expected].key_size == key_size + 4
+                        and memcmp(self.fields[expected].key + 2, key, key_size) == 0):
+                    field = &self.fields[expected]
+                    break
+                expected += 1
             if field == NULL:
                 status = skip_value(&p, end)
             else:
@@ -183,15 +210,6 @@ cdef class Wire:
                 worst = SCAN_GROW
             elif status != SCAN_OK:
                 return status
-            p = skip_space(p, end)
-            if p == end:
-                return SCAN_BAD
-            if p[0] == c',':
-                p = skip_space(p + 1, end)
-                continue
-            if p[0] != c'}':
-                return SCAN_BAD
-            break
         at[0] = p + 1
         if self.required & ~present:
             return SCAN_BAD
@@ -201,52 +219,34 @@ cdef class Wire:
                     out.of[<int> self.fields[i].role] = self.fields[i].default
         return worst
 
-    cdef inline int _scan_field(self, Field* field, const char** at, const char* end, Values* out) noexcept nogil:
-        cdef const char* p
+    cdef int _scan_field(self, Field* field, const char** at, const char* end, Values* out) noexcept nogil:
+        cdef const char* p = _short_value(self, field, at[0], end, out)
+        if p != NULL:
+            at[0] = p
+            return SCAN_OK
         if field.type == FIELD_INTEGER:
-            p = feeds_integer(at[0], end, &out.of[<int> field.role])
-            if p != NULL:
-                at[0] = p
-                return SCAN_OK
             return scan_integer(at, end, &out.of[<int> field.role])
         if field.type == FIELD_PRICE or field.type == FIELD_QTY:
-            p = feeds_quoted_decimal(
-                at[0], end, out.decimals.price if field.type == FIELD_PRICE else out.decimals.qty,
-                &out.of[<int> field.role]
-            )
-            if p != NULL:
-                at[0] = p
-                return SCAN_OK
             if field.quoted and (at[0] == end or at[0][0] != c'"'):
                 return SCAN_BAD
             return self._scan_number(field, False, at, end, out)
         if field.type == FIELD_LEVELS:
-            return scan_levels(at, end, out.bids if field.role == BIDS else out.asks, &out.decimals)
-        p = at[0]
-        if field.type == FIELD_BOOL:
-            if end - p >= 4 and memcmp(p, b"true", 4) == 0:
-                out.of[<int> field.role] = 1
-                at[0] = p + 4
-                return SCAN_OK
-            if end - p >= 5 and memcmp(p, b"false", 5) == 0:
-                out.of[<int> field.role] = 0
-                at[0] = p + 5
-                return SCAN_OK
-            return SCAN_BAD
+            return self._scan_levels(field, at, end, out)
         if field.type == FIELD_ANY:
             return skip_value(at, end)
-        # FIELD_TEXT: only compared
-        if p == end or p[0] != c'"':
+        if field.type == FIELD_BOOL or at[0] == end or at[0][0] != c'"':
             return SCAN_BAD
-        out.of[<int> field.role] = (end - p >= self.only_size + 2 and p[self.only_size + 1] == c'"'
-                                    and memcmp(p + 1, self.only_data, self.only_size) == 0)
-        p = feeds_plain_text(p, end)
-        if p == NULL:
-            p = _after_text(at[0] + 1, end)
+        p = _after_text(at[0] + 1, end)
         if p == NULL:
             return SCAN_BAD
+        out.of[<int> field.role] = self._is_only(at[0], end)
         at[0] = p
         return SCAN_OK
+
+    cdef inline bint _is_only(self, const char* p, const char* end) noexcept nogil:
+        """Whether the text that begins here is the one that the declaration asks for."""
+        return (end - p >= self.only_size + 2 and p[self.only_size + 1] == c'"'
+                and memcmp(p + 1, self.only_data, self.only_size) == 0)
 
     cdef inline int _scan_number(self, Field* field, bint without_quotes, const char** at, const char* end,
                                  Values* out) noexcept nogil:
@@ -261,6 +261,12 @@ cdef class Wire:
         else:
             status = scan_number_value(at, end, decimals, mantissa, needed)
         return SCAN_NEGATIVE if status == SCAN_OK and mantissa[0] < 0 and not is_price else status
+
+    cdef inline int _scan_levels(self, const Field* field, const char** at, const char* end, Values* out) noexcept nogil:
+        cdef LevelVector* side = out.asks if field.role == ASKS else out.bids
+        if self.levels is None:
+            return scan_levels(at, end, side, &out.decimals)
+        return scan_shaped_levels(at, end, &self.levels.shape, side, out.asks, &out.decimals)
 
     cdef int read(self, object data, Values* out) except -1:
         cdef int i
@@ -306,7 +312,7 @@ cdef class Wire:
             if view.len == 0 and not required:       # it was not sent
                 return SCAN_OK
             if field.type == FIELD_LEVELS:
-                status = scan_levels(&p, end, out.bids if field.role == BIDS else out.asks, &out.decimals)
+                status = self._scan_levels(field, &p, end, out)
             else:
                 status = self._scan_number(field, field.quoted, &p, end, out)
             if (status == SCAN_OK or status == SCAN_GROW) and skip_space(p, end) != end:
@@ -317,7 +323,7 @@ cdef class Wire:
 
     def _bad_value(self, int i, int status, bytes payload):
         expected = {
-            FIELD_PRICE: "a decimal number", FIELD_QTY: "a decimal number", FIELD_LEVELS: "[[price, qty], ...]",
+            FIELD_PRICE: "a decimal number", FIELD_QTY: "a decimal number", FIELD_LEVELS: str(self.levels or "[[price, qty], ...]"),
         }.get(self.fields[i].type, "an int64")
         found = {
             SCAN_BAD: "something else", SCAN_OVERFLOW: "one beyond int64", SCAN_NO_MEMORY: "too many (out of memory)",
@@ -336,9 +342,28 @@ cdef class Wire:
 
 
 cdef inline bint _has_key(const Field* field, const char* p, const char* end) noexcept nogil:
-    """Whether the key of `field` and its colon are next, without space: nearly always they are."""
-    return (end - p > 28 and (feeds_load(p) & field.head_mask) == field.head
-            and (field.key_size <= 8 or memcmp(p, field.key, field.key_size) == 0))
+    """Whether the key of `field`, what separates it from the field before, and its colon are next."""
+    return (end - p >= 8 and (feeds_load(p) & field.head_mask) == field.head
+            and (field.key_size <= 8 or (end - p >= field.key_size and memcmp(p, field.key, field.key_size) == 0)))
+
+
+cdef inline const char* _short_value(Wire wire, const Field* field, const char* p, const char* end, Values* out) noexcept nogil:
+    """Read a value that looks as nearly all do; return what is behind it. NULL: it wants a closer look."""
+    if field.type == FIELD_INTEGER:
+        return feeds_integer(p, end, &out.of[<int> field.role])
+    if field.type == FIELD_PRICE:
+        return feeds_quoted_decimal(p, end, out.decimals.price, &out.of[<int> field.role])
+    if field.type == FIELD_QTY:
+        return feeds_quoted_decimal(p, end, out.decimals.qty, &out.of[<int> field.role])
+    if field.type == FIELD_LEVELS:
+        return p if wire._scan_levels(field, &p, end, out) == SCAN_OK else NULL
+    if field.type == FIELD_ANY:
+        return feeds_any(p, end)
+    if field.type == FIELD_BOOL:
+        return feeds_bool(p, end, &out.of[<int> field.role])
+    if field.role == ONLY:
+        out.of[<int> ONLY] = wire._is_only(p, end)
+    return feeds_plain_text(p, end)
 
 
 # Characters of a text that stand for themselves: ASCII without control characters, quote and backslash.

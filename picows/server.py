@@ -173,6 +173,9 @@ class _ServerProtocol(WSProtocol):
 
     def handshake_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self._stream is not None:
+            # The TLS transport of Python 3.10 takes itself for open until it is told.
+            self._stream.close()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -42,9 +42,13 @@ cdef extern from *:
         struct iovec parts[2] = {{(void*) header, header_size}, {(void*) payload, size}};
         struct msghdr message = {0};
         ssize_t sent;
-        message.msg_iov = parts;
-        message.msg_iovlen = size ? 2 : 1;
-        sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (size) {
+            message.msg_iov = parts;
+            message.msg_iovlen = 2;
+            sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        } else {
+            sent = send(fd, header, header_size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        }
         return sent < 0 ? 0 : sent;
     }
     """

@@ -27,3 +27,5 @@ cdef class Strategy(EventHandler):
 # Stands before the strategy: sets its clock, keeps its books, fires its timers, and names it when it raises.
 cdef class StrategyHost(EventHandler):
     cdef readonly Strategy strategy
+
+    cdef int _fire_timers(self, int64_t ts_recv) except -1

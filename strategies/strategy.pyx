@@ -2,10 +2,13 @@
 """`Strategy`, the class that users subclass, and the host that runs one."""
 from libc.stdint cimport INT64_MAX, int64_t
 
-from feeds.events cimport BookDelta, BookStatus, BookUpdate, FeedStatus, Quote, Trade
+from feeds.events cimport (
+    BookDelta, BookStatus, BookUpdate, Candle, FeedStatus, Funding, Liquidation, OpenInterest, Quote, Ticker, Trade,
+)
 
 import heapq
 import operator
+import sys
 
 from strategies.errors import StrategyError
 
@@ -100,76 +103,152 @@ cdef class StrategyHost(EventHandler):
 
     def start(self):
         """Tell the strategy that the session begins."""
+        cdef bint returned = False
         try:
             self.strategy.on_start()
-        except Exception as error:
-            raise self._blame("on_start", None, error) from error
+            returned = True
+        finally:
+            if not returned:
+                self._blame("on_start", None)
 
     def stop(self):
         """Tell the strategy that the session has ended."""
+        cdef bint returned = False
         try:
             self.strategy.on_stop()
-        except Exception as error:
-            raise self._blame("on_stop", None, error) from error
+            returned = True
+        finally:
+            if not returned:
+                self._blame("on_stop", None)
 
-    def _blame(self, callback, event, error):
-        where = f"{callback} at {event!r}" if event is not None else callback
-        return StrategyError(f"strategy {self.strategy.name!r} raised {type(error).__name__} in {where}: {error}")
+    def _blame(self, callback, event):
+        """Turn what has just been raised, if it is an Exception, into an error that says where: in a `finally`.
+
+        There, because `except` has a cost for every event, even where nothing is raised.
+        """
+        error = sys.exc_info()[1]
+        if isinstance(error, Exception):
+            where = f"{callback} at {event!r}" if event is not None else callback
+            raise StrategyError(
+                f"strategy {self.strategy.name!r} raised {type(error).__name__} in {where}: {error}") from error
 
     cpdef on_trade(self, Trade event):
+        cdef bint returned = False
         self.strategy.now = event.ts_recv
         try:
             self.strategy.on_trade(event)
-        except Exception as error:
-            raise self._blame("on_trade", event, error) from error
+            returned = True
+        finally:
+            if not returned:
+                self._blame("on_trade", event)
 
     cpdef on_quote(self, Quote event):
+        cdef bint returned = False
         self.strategy.now = event.ts_recv
         try:
             self.strategy.on_quote(event)
-        except Exception as error:
-            raise self._blame("on_quote", event, error) from error
+            returned = True
+        finally:
+            if not returned:
+                self._blame("on_quote", event)
 
     cpdef on_book_delta(self, BookDelta event):
+        cdef bint returned = False
         self.strategy.now = event.ts_recv
         try:
             self.strategy.on_book_delta(event)
-        except Exception as error:
-            raise self._blame("on_book_delta", event, error) from error
+            returned = True
+        finally:
+            if not returned:
+                self._blame("on_book_delta", event)
 
     cpdef on_book(self, BookUpdate event):
+        cdef bint returned = False
         self.strategy.now = event.ts_recv
         try:
             self.strategy.on_book(event)
-        except Exception as error:
-            raise self._blame("on_book", event, error) from error
+            returned = True
+        finally:
+            if not returned:
+                self._blame("on_book", event)
 
     cpdef on_book_status(self, BookStatus event):
+        cdef bint returned = False
         self.strategy.now = event.ts_recv
         self.strategy.books[event.instrument] = event.book
         try:
             self.strategy.on_book_status(event)
-        except Exception as error:
-            raise self._blame("on_book_status", event, error) from error
+            returned = True
+        finally:
+            if not returned:
+                self._blame("on_book_status", event)
 
     cpdef on_feed_status(self, FeedStatus event):
+        cdef bint returned = False
         self.strategy.now = event.ts_recv
         try:
             self.strategy.on_feed_status(event)
+            returned = True
+        finally:
+            if not returned:
+                self._blame("on_feed_status", event)
+
+    cpdef on_ticker(self, Ticker event):
+        self.strategy.now = event.ts_recv
+        try:
+            self.strategy.on_ticker(event)
         except Exception as error:
-            raise self._blame("on_feed_status", event, error) from error
+            raise self._blame("on_ticker", event, error) from error
+
+    cpdef on_funding(self, Funding event):
+        self.strategy.now = event.ts_recv
+        try:
+            self.strategy.on_funding(event)
+        except Exception as error:
+            raise self._blame("on_funding", event, error) from error
+
+    cpdef on_open_interest(self, OpenInterest event):
+        self.strategy.now = event.ts_recv
+        try:
+            self.strategy.on_open_interest(event)
+        except Exception as error:
+            raise self._blame("on_open_interest", event, error) from error
+
+    cpdef on_liquidation(self, Liquidation event):
+        self.strategy.now = event.ts_recv
+        try:
+            self.strategy.on_liquidation(event)
+        except Exception as error:
+            raise self._blame("on_liquidation", event, error) from error
+
+    cpdef on_candle(self, Candle event):
+        self.strategy.now = event.ts_recv
+        try:
+            self.strategy.on_candle(event)
+        except Exception as error:
+            raise self._blame("on_candle", event, error) from error
 
     cpdef on_batch_end(self, int64_t ts_recv):
+        cdef bint returned = False
         if ts_recv > self.strategy.now:
             self.strategy.now = ts_recv
         if self.strategy._next_timer <= ts_recv:
-            try:
-                self.strategy._fire_timers(ts_recv)
-            except Exception as error:
-                raise self._blame(f"on_timer({self.strategy._firing!r})", None, error) from error
-            finally:
-                self.strategy._firing = None
+            self._fire_timers(ts_recv)
         try:
             self.strategy.on_batch_end(ts_recv)
-        except Exception as error:
-            raise self._blame("on_batch_end", None, error) from error
+            returned = True
+        finally:
+            if not returned:
+                self._blame("on_batch_end", None)
+
+    cdef int _fire_timers(self, int64_t ts_recv) except -1:
+        cdef bint returned = False
+        try:
+            self.strategy._fire_timers(ts_recv)
+            returned = True
+        finally:
+            firing = self.strategy._firing
+            self.strategy._firing = None
+            if not returned:
+                self._blame(f"on_timer({firing!r})", None)
+        return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +17,11 @@ class Bar(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One chart; its title says what is counted."""
+    """One chart; its title says what is counted. A log scale begins at the power of ten below half the smallest bar."""
 
     title: str
     bars: list[Bar]
+    is_log: bool = False
 
 
 THEMES = {
@@ -73,13 +75,23 @@ def draw(path: Path, heading: str, panels: list[Panel], theme: str) -> None:
         pyplot.close(figure)
 
 
+def lengths_of(bars: list[Bar], is_log: bool) -> list[float]:
+    """Return how long each bar is drawn."""
+    if not is_log:
+        return [bar.value for bar in bars]
+    powers = [math.log10(bar.value) for bar in bars]
+    floor = math.floor(min(powers) - math.log10(2))  # so that the shortest is still a bar
+    return [power - floor for power in powers]
+
+
 def _bars(axes: Any, panel: Panel, colours: dict[str, str]) -> None:
     bars = list(reversed(panel.bars))  # the first on top
-    largest = max(bar.value for bar in bars)
-    axes.barh(range(len(bars)), [bar.value for bar in bars], height=0.72, color=[colours[bar.kind] for bar in bars])
+    lengths = lengths_of(bars, panel.is_log)
+    longest = max(lengths)
+    axes.barh(range(len(bars)), lengths, height=0.72, color=[colours[bar.kind] for bar in bars])
     axes.set_title(panel.title, loc="left", x=-0.42, fontsize=11)
-    for at, bar in enumerate(bars):
+    for at, (bar, length) in enumerate(zip(bars, lengths, strict=True)):
         weight = "bold" if bar.kind == "ours" else "normal"
-        axes.text(-0.02 * largest, at, bar.label, ha="right", va="center", fontsize=10, fontweight=weight)
-        axes.text(bar.value + 0.02 * largest, at, short(bar.value), va="center", fontsize=10, fontweight=weight)
-    axes.set_xlim(0, largest * 1.16)
+        axes.text(-0.02 * longest, at, bar.label, ha="right", va="center", fontsize=10, fontweight=weight)
+        axes.text(length + 0.02 * longest, at, short(bar.value), va="center", fontsize=10, fontweight=weight)
+    axes.set_xlim(0, longest * 1.2)

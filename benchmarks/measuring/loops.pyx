@@ -5,12 +5,18 @@ from libc.stdint cimport int64_t
 
 from feeds.book cimport OrderBook
 from feeds.events cimport BookDelta, BookUpdate, EventHandler, Quote, Trade
-from feeds.levels cimport LevelVector, PriceLevel, levels_free, levels_push
-from feeds.recording.message cimport KIND_BINARY, KIND_MASK, KIND_REPLY, KIND_SOURCE, KIND_TEXT, RawMessage
+from feeds.levels cimport (
+    SCAN_GROW, SCAN_OK, Decimals, LevelShape, LevelVector, PriceLevel, levels_free, levels_push, scan_levels, scan_shaped_levels,
+)
+from feeds.pipeline cimport Pipeline
+from feeds.recording.message cimport (
+    KIND_BINARY, KIND_MASK, KIND_REPLY, KIND_SOURCE, KIND_TEXT, RawMessage,
+)
 from feeds.recording.reader cimport RawSource
 from feeds.recording.writer cimport RecordingWriter
 
-__all__ = ["BookChanges", "MemorySource", "Tally", "collect", "of_channel", "read_all", "write_all"]
+__all__ = ["BookChanges", "LevelTexts", "MemorySource", "Tally", "collect", "of_channel", "play", "read_all",
+           "write_all"]
 
 cdef enum:
     MAX_TOP = 1000
@@ -208,3 +214,69 @@ cdef class BookChanges:
         part.size = self.messages.items[message].qty
         book.apply(1, &part)
         return part.items + part.size - self.levels.items
+
+
+cdef class LevelTexts:
+    """JSON arrays of levels, each with what follows it in its message, one after the other in memory."""
+
+    cdef:
+        bytes _text
+        LevelVector _places                  # of each array: where it begins as `price`, its message's end as `qty`
+        LevelVector _bids
+        LevelVector _asks
+
+    def __init__(self, list texts not None, list rests not None):
+        cdef Py_ssize_t at = 0
+        self._text = b"".join([text + rest for text, rest in zip(texts, rests, strict=True)])
+        for text, rest in zip(texts, rests, strict=True):
+            if levels_push(&self._places, at, at + len(text) + len(rest)):
+                raise MemoryError(f"no room for more than {self._places.size} texts")
+            at += len(text) + len(rest)
+
+    def __dealloc__(self):
+        levels_free(&self._places)
+        levels_free(&self._bids)
+        levels_free(&self._asks)
+
+    def scan(self, LevelShape shape, int price_decimals, int qty_decimals, int times=1):
+        """Read all, so many times; return (levels, price decimals needed, qty decimals needed)."""
+        cdef:
+            const char* start = PyBytes_AS_STRING(self._text)
+            const char* p
+            const char* end
+            Decimals decimals
+            Py_ssize_t i
+            Py_ssize_t count = 0
+            int status
+        decimals.price = decimals.needed_price = price_decimals
+        decimals.qty = decimals.needed_qty = qty_decimals
+        for _ in range(times):
+            for i in range(self._places.size):
+                p = start + self._places.items[i].price
+                end = start + self._places.items[i].qty
+                self._asks.size = 0
+                if shape is None:
+                    status = scan_levels(&p, end, &self._bids, &decimals)
+                else:
+                    status = scan_shaped_levels(&p, end, &shape.shape, &self._bids, &self._asks, &decimals)
+                if status != SCAN_OK and status != SCAN_GROW:
+                    raise ValueError(f"expected levels, found {self._text[self._places.items[i].price:][:200]!r}")
+                count += self._bids.size + self._asks.size
+        return count, decimals.needed_price, decimals.needed_qty
+
+
+def play(Pipeline pipeline not None, list messages not None, int batch):
+    """Play received messages and replies into a pipeline, so many messages to a batch; return how many messages."""
+    cdef RawMessage message
+    cdef Py_ssize_t count = 0
+    cdef int kind
+    for message in messages:
+        kind = message.flags & KIND_MASK
+        if kind == KIND_REPLY:
+            pipeline.on_reply(message.tag, message.payload, message.ts_recv)
+        elif kind == KIND_TEXT or kind == KIND_BINARY:
+            count += 1
+            pipeline.on_view(PyBytes_AS_STRING(message.payload), PyBytes_GET_SIZE(message.payload), message.ts_recv,
+                             count % batch == 0)
+    pipeline.on_tick(pipeline.books.books[0].ts_recv)
+    return count

@@ -5,9 +5,11 @@ https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import orjson
@@ -16,7 +18,7 @@ from msgspec import Raw
 from feeds.decoder import Decoder, Fetch, Reconnect, Refused
 from feeds.errors import ConfigError, DecodeError, excerpt, keys_text
 from feeds.events import BookDelta, EventHandler, FeedStatus, Quote, Trade
-from feeds.exchange import ConnectionPlan, Endpoints
+from feeds.exchange import ConnectionPlan, Endpoints, Exchange
 from feeds.instrument import Instrument, Instruments
 from feeds.sequencing import ContiguousSequence
 from feeds.sequencing import Sequence as SequenceRule
@@ -284,13 +286,13 @@ class ExchangeInfo(msgspec.Struct):
     symbols: list[Raw]
 
 
-class Binance:
+class Binance(Exchange):
     """Binance spot."""
 
     id = "binance"
     endpoints = Endpoints(ws="wss://stream.binance.com:9443", rest="https://api.binance.com")
     channels: Sequence[str] = ("book", "book_top", "quote", "trade", "agg_trade")
-    instruments_url = "/api/v3/exchangeInfo"
+    instruments_urls: Sequence[str] = ("/api/v3/exchangeInfo",)
     new_sequence: Callable[[], SequenceRule] = ContiguousSequence
     decoder: type[BinanceDecoder] = BinanceDecoder
     stream_of: ClassVar[dict[str, str]] = {
@@ -302,9 +304,14 @@ class Binance:
     }
     path_of: ClassVar[dict[str, str]] = {}  # channel -> path, where it is not /stream
     message_interval = 0.25  # seconds: 5 client messages per second are allowed, pongs count
+    urls = re.compile(r"//(stream|api|data-stream|data-api)\.binance\.(com|vision)\b")
 
     def new_decoder(self, instruments: Instruments, downstream: EventHandler, *, reference: bool = False) -> Decoder:
         return self.decoder(instruments, downstream, exchange=self.id, reference=reference)
+
+    def reply_tag(self, url: str) -> str | None:
+        parts = urlsplit(url)
+        return parse_qs(parts.query).get("symbol", [None])[0] if parts.path.endswith("/depth") else None
 
     def load_instruments(self, payload: bytes, instruments: Instruments) -> list[str]:
         skipped = []

@@ -5,6 +5,7 @@ https://developers.binance.com/docs/derivatives/coin-margined-futures/websocket-
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 from feeds.exchange import Endpoints
@@ -22,7 +23,8 @@ class BinanceDelivery(BinanceFutures):
 
     id = "binance-delivery"
     endpoints = Endpoints(ws="wss://dstream.binance.com", rest="https://dapi.binance.com")
-    instruments_url = "/dapi/v1/exchangeInfo"
+    instruments_urls = ("/dapi/v1/exchangeInfo",)
+    urls = re.compile(r"//(dstream|dapi)\.binance\.com\b")
     decoder = BinanceDeliveryDecoder
     path_of: ClassVar[dict[str, str]] = {}
 

@@ -5,6 +5,7 @@ https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 import msgspec
@@ -159,7 +160,8 @@ class BinanceFutures(Binance):
 
     id = "binance-futures"
     endpoints = Endpoints(ws="wss://fstream.binance.com", rest="https://fapi.binance.com")
-    instruments_url = "/fapi/v1/exchangeInfo"
+    instruments_urls = ("/fapi/v1/exchangeInfo",)
+    urls = re.compile(r"//(fstream|fapi)\.binance\.com\b")
     new_sequence = LinkedSequence
     decoder = BinanceFuturesDecoder
     stream_of: ClassVar[dict[str, str]] = {

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any
 
 import msgspec
 
-from feeds.decoder import Fetch, Reconnect, Refused, Send
-from feeds.errors import FeedsError, FetchError, SubscriptionRefused
+from feeds.book import BookState
+from feeds.decoder import Fetch, Reconnect, Refused, Resubscribe, Send
+from feeds.errors import DecodeError, FeedsError, FetchError, SubscriptionRefused
 from feeds.events import EventHandler
-from feeds.exchange import ConnectionPlan, Endpoints, Exchange
+from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat
 from feeds.instrument import Instruments
+from feeds.latency import Latency
 from feeds.live.backoff import Backoff, BackoffConfig
 from feeds.live.http import RestClient, RestConfig
 from feeds.live.receiver import Receiver
@@ -25,6 +29,8 @@ from picows import WSError, WSMsgType, WSTransport, ws_connect
 
 __all__ = ["FeedConfig", "LiveFeed"]
 
+GREETING_POLL = 0.01  # seconds
+
 
 class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits and waits of a live feed; seconds and bytes."""
@@ -34,6 +40,8 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     read_buffer_size: int = 256 * 1024  # of one read, and so of one burst
     tick_interval: float = 1.0  # timers fire at least this often when nothing arrives
     max_message_size: int = 16 * 1024 * 1024
+    snapshot_timeout: float = 10.0  # without the snapshot that a new subscription should bring, before we ask again
+    max_instrument_pages: int = 1000  # of one list of instruments
     snapshot_interval: float = 0.25  # between snapshots of one book that were each too old; doubles up to 16 times that
     backoff: BackoffConfig = BackoffConfig()
     rest: RestConfig = RestConfig()
@@ -51,6 +59,7 @@ class LiveFeed:
     `async with LiveFeed(...) as feed: await feed.run()`. `run` ends when `stop` is called, when a subscription is
     refused (SubscriptionRefused) or when a handler raises (what it raised). Lost connections are not errors: they are
     told as `FeedStatus`, and made again with backoff. `writer` records everything that the pipeline is given.
+    `latency` measures the stages before `downstream`; on Linux the kernel is then asked when it received what was read.
     """
 
     def __init__(
@@ -64,6 +73,7 @@ class LiveFeed:
         ssl_context: ssl.SSLContext | None = None,
         writer: RecordingWriter | None = None,
         wrap: Callable[[EventHandler], EventHandler] | None = None,
+        latency: Latency | None = None,
     ) -> None:
         self.exchange = exchange
         self.config = config or FeedConfig()
@@ -75,6 +85,7 @@ class LiveFeed:
         self._ssl = ssl_context
         self._writer = writer
         self._wrap = wrap
+        self._latency = latency
         self._rest = RestClient(self.endpoints.rest, self.config.rest, ssl_context)
         self._stopping = asyncio.Event()
 
@@ -94,7 +105,7 @@ class LiveFeed:
     async def run(self) -> None:
         """Serve until stopped; UnknownSymbol, ConfigError or FetchError before the first connection."""
         catalogue = Instruments()
-        skipped = self.exchange.load_instruments(await self._rest.get(self.exchange.instruments_url), catalogue)
+        skipped = await self._load_instruments(catalogue)
         plans = self.exchange.plan(self._subscriptions, catalogue)
         # Only what is subscribed is known to the decoders, in an order that a replay can repeat.
         for subscription in self._subscriptions:
@@ -116,8 +127,22 @@ class LiveFeed:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _load_instruments(self, catalogue: Instruments) -> list[str]:
+        """Read all pages of all lists of instruments; return why entries were skipped."""
+        skipped: list[str] = []
+        for listed in self.exchange.instruments_urls:
+            fetch = listed if isinstance(listed, Fetch) else Fetch(listed, "")
+            url: str | None = fetch.url
+            for _ in range(self.config.max_instrument_pages):
+                if url is None:
+                    break
+                reply = await self._rest.get(url, fetch.body)
+                skipped += self.exchange.load_instruments(reply, catalogue)
+                url = self.exchange.next_page(url, reply)
+        return skipped
+
     def _line(self, plan: ConnectionPlan) -> Line:
-        url = self.endpoints.ws.rstrip("/") + plan.path
+        url = plan.path if "://" in plan.path else self.endpoints.ws.rstrip("/") + plan.path
         source = 0
         if self._writer is not None:
             source = self._writer.add_source(
@@ -127,8 +152,10 @@ class LiveFeed:
                 instruments=[instrument.describe() for instrument in self.instruments],
             )
         handler = self._downstream if self._wrap is None else self._wrap(self._downstream)
-        pipeline = Pipeline(self.exchange, self.instruments, handler, source=source)
-        return Line(plan, url, pipeline, self._rest, self.config, ssl_context=self._ssl, writer=self._writer)
+        pipeline = Pipeline(self.exchange, self.instruments, handler, source=source, latency=self._latency)
+        return Line(
+            self.exchange, plan, url, pipeline, self._rest, self.config, ssl_context=self._ssl, writer=self._writer
+        )
 
 
 class Line:
@@ -136,6 +163,7 @@ class Line:
 
     def __init__(
         self,
+        exchange: Exchange,
         plan: ConnectionPlan,
         url: str,
         pipeline: Pipeline,
@@ -145,6 +173,7 @@ class Line:
         ssl_context: ssl.SSLContext | None,
         writer: RecordingWriter | None,
     ) -> None:
+        self.exchange = exchange
         self.plan = plan
         self.url = url
         self.pipeline = pipeline
@@ -182,6 +211,8 @@ class Line:
                 self._send(request.payload)
             elif isinstance(request, Fetch):
                 self._help(self._fetch(request))
+            elif isinstance(request, Resubscribe):
+                self._help(self._resubscribe(request))
             elif isinstance(request, Reconnect):
                 self._disconnect(request.reason)
             elif isinstance(request, Refused):
@@ -192,24 +223,28 @@ class Line:
     async def _serve_once(self) -> float:
         """Connect and serve until the connection ends; return the seconds to wait before the next one."""
         assert self._failed is not None
+        frames_before = self.receiver.frames
         try:
             transport, _ = await ws_connect(
                 lambda: self.receiver,
-                self.url,
+                await self._address(),
+                extra_headers=self.plan.headers or None,
                 ssl_context=self._ssl,
                 websocket_handshake_timeout=self._config.connect_timeout,
                 max_frame_size=self._config.max_message_size,
                 read_buffer_init_size=self._config.read_buffer_size,
+                kernel_time=self.pipeline.latency is not None and sys.platform == "linux",
                 logger_name="feeds",
             )
-        except (OSError, WSError, asyncio.TimeoutError) as error:
+        except (OSError, WSError, asyncio.TimeoutError, DecodeError, FetchError) as error:
             self.receiver.status("connect_failed", f"{self.url}: {type(error).__name__}: {error}")
             return self._backoff.next()
         self._transport = transport
         self.connects += 1
-        frames_before = self.receiver.frames
-        self._help(self._subscribe())
+        self._help(self._subscribe(frames_before))
         self._help(self._watch_silence())
+        if self.plan.heartbeat is not None:
+            self._help(self._beat(self.plan.heartbeat))
         disconnected = asyncio.ensure_future(transport.wait_disconnected())
         try:
             await asyncio.wait([disconnected, self._failed], return_when=asyncio.FIRST_COMPLETED)
@@ -228,11 +263,30 @@ class Line:
             self._backoff.reset()
         return self._backoff.next()
 
-    async def _subscribe(self) -> None:
-        for number, message in enumerate(self.plan.subscribe):
+    async def _address(self) -> str:
+        if self.plan.ticket is None:
+            return self.url
+        return self.exchange.ticket_url(self.plan, await self._rest.get(self.plan.ticket.url, self.plan.ticket.body))
+
+    async def _subscribe(self, frames_before: int) -> None:
+        if self.plan.awaits_greeting:
+            # Looked for, rather than told by the receiver, which then has nothing more to do per frame. Where none
+            # comes, silence ends the connection.
+            while self.receiver.frames == frames_before:  # noqa: ASYNC110
+                await asyncio.sleep(GREETING_POLL)
+        await asyncio.sleep(self.plan.subscribe_after)
+        await self._send_all(self.plan.subscribe)
+
+    async def _send_all(self, messages: Sequence[bytes]) -> None:
+        for number, message in enumerate(messages):
             if number:
                 await asyncio.sleep(self.plan.message_interval)
             self._send(message)
+
+    async def _beat(self, heartbeat: Heartbeat) -> None:
+        while True:
+            await asyncio.sleep(heartbeat.interval)
+            self._send(heartbeat.message(time.time_ns()))
 
     async def _watch_silence(self) -> None:
         loop = asyncio.get_running_loop()
@@ -256,12 +310,22 @@ class Line:
         await self._pace_snapshots(request.tag)
         self.receiver.requested(request.url, request.tag)
         try:
-            body = await self._rest.get(request.url)
+            body = await self._rest.get(request.url, request.body)
         except FetchError as error:
             reason = str(error)
             self._guard(lambda: self.receiver.fetch_failed(request.tag, reason))
         else:
             self._guard(lambda: self.receiver.reply(request.tag, body))
+
+    async def _resubscribe(self, request: Resubscribe) -> None:
+        await self._pace_snapshots(request.tag)
+        await self._send_all(request.messages)
+        await asyncio.sleep(self._config.snapshot_timeout)
+        instrument = self.pipeline.decoder.instruments.known(self.pipeline.exchange, request.tag)
+        book = None if instrument is None else self.pipeline.books.book(instrument)
+        if book is not None and book.state not in (BookState.LIVE, BookState.CROSSED):
+            reason = f"no snapshot came within {self._config.snapshot_timeout:g} s of subscribing anew"
+            self._guard(lambda: self.receiver.fetch_failed(request.tag, reason))
 
     async def _pace_snapshots(self, tag: str) -> None:
         """Wait before a snapshot that follows another of the same book: that one was too old, or the book has gaps."""

@@ -57,21 +57,24 @@ class RestClient:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, path: str) -> bytes:
-        """Return the body of a 200 reply; FetchError when it is refused, or when every attempt has failed."""
-        url = self._base_url + path
+    async def get(self, path: str, body: bytes = b"") -> bytes:
+        """Return the body of a 200 reply; FetchError when it is refused, or when every attempt has failed.
+
+        With a `body` the request is a POST of that JSON. A `path` with a scheme goes where it says.
+        """
+        url = path if "://" in path else self._base_url + path
         async with self._slots:
             for attempt in range(self._config.attempts):
                 await self._wait_until_allowed()
                 wait = self._config.retry_wait * 2**attempt
                 try:
-                    status, headers, body = await self._get_once(url)
+                    status, headers, reply = await self._get_once(url, body)
                 except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
                     failure = f"{type(error).__name__}: {error}"
                 else:
                     if status == 200:
-                        return body
-                    failure = f"status {status}: {excerpt(body)}"
+                        return reply
+                    failure = f"status {status}: {excerpt(reply)}"
                     if status not in _RETRIED:
                         raise FetchError(f"{url}: expected status 200, found {failure}")
                     if status in (418, 429):
@@ -84,9 +87,12 @@ class RestClient:
                     await asyncio.sleep(min(wait, self._config.max_wait))
         raise FetchError(f"{url}: {self._config.attempts} attempts failed, the last with {failure}")
 
-    async def _get_once(self, url: str) -> tuple[int, Mapping[str, str], bytes]:
+    async def _get_once(self, url: str, sent: bytes) -> tuple[int, Mapping[str, str], bytes]:
         assert self._session is not None, "used outside its context"
-        async with self._session.get(url, ssl=self._ssl, allow_redirects=False) as reply:
+        method, headers = ("POST", {"Content-Type": "application/json"}) if sent else ("GET", {})
+        async with self._session.request(
+            method, url, data=sent or None, headers=headers, ssl=self._ssl, allow_redirects=False
+        ) as reply:
             body = await reply.content.read(self._config.max_body_size + 1)
             while not reply.content.at_eof() and len(body) <= self._config.max_body_size:
                 body += await reply.content.read(self._config.max_body_size + 1 - len(body))

@@ -65,6 +65,8 @@ cdef class Receiver(WSListener):
         if not self._in_batch:
             self.ts_recv = wall_ns()
             self._in_batch = True
+            if self.pipeline.latency is not None and frame.kernel_time_ns:
+                self.pipeline.latency.kernel_to_read.add(self.ts_recv - frame.kernel_time_ns)
         self.frames += 1
         if frame.msg_type < WSMsgType.CLOSE and self._assembler.add(frame):
             kind = KIND_TEXT if self._assembler.msg_type == WSMsgType.TEXT else KIND_BINARY

@@ -14,12 +14,14 @@ from feeds.recording.merging import MergedSource, open_session, session_files
 from feeds.recording.message import DRAINED, LAST_IN_BATCH, Kind, RawMessage
 from feeds.recording.reader import RawSource, RecordingReader
 from feeds.recording.repair import Repaired, repair
+from feeds.recording.text_formats import CryptofeedReader, TardisReader
 from feeds.recording.writer import RecordingWriter
 
 __all__ = [
     "DRAINED",
     "LAST_IN_BATCH",
     "CollectorReader",
+    "CryptofeedReader",
     "Damage",
     "Kind",
     "MergedSource",
@@ -33,6 +35,7 @@ __all__ = [
     "RecordingReader",
     "RecordingWriter",
     "Repaired",
+    "TardisReader",
     "UnsupportedVersion",
     "open_recording",
     "open_session",

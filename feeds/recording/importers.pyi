@@ -44,7 +44,7 @@ class CollectorReader(RawSource):
 def open_recording(
     path: str | os.PathLike[str] | BinaryIO,
     *,
-    format: Literal["auto", "native", "collector"] = "auto",
+    format: Literal["auto", "native", "collector", "cryptofeed", "tardis"] = "auto",
     exchange: str | None = None,
     strict: bool = False,
 ) -> RawSource:

@@ -19,6 +19,8 @@ from feeds.recording.reader import RecordingReader
 
 __all__ = ["CollectorReader", "open_recording"]
 
+_FORMATS = ("native", "collector", "cryptofeed", "tardis")
+
 cdef Py_ssize_t CHUNK_SIZE = 1 << 20
 cdef int THE_CONNECTION = 1         # the only source of a collector file
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -29,6 +31,11 @@ _STREAM = re.compile(rb'"stream":"([^"@]+)@')
 _DEPTH_UPDATE = re.compile(rb'"e":"depthUpdate"[^\[\n]*')
 _SYMBOL = re.compile(rb'"symbol":"([^"]+)"')
 _EXCERPT_SIZE = 60
+_START_SIZE = 4096               # bytes of a file that tell its format
+_FIRST_LINES = (
+    ("tardis", re.compile(rb"\s*\d{4}-\d\d-\d\dT[\d:.]+Z ")),
+    ("cryptofeed", re.compile(rb"\s*(?:(?:wss?|https?)://\S+ (?:<->|<-|->) \d|\d+(?:\.\d+)?: |configuration: )")),
+)
 
 
 cdef class CollectorReader(RawSource):
@@ -324,20 +331,40 @@ def open_recording(path, *, format="auto", exchange=None, strict=False):
         return RecordingReader(path, strict=strict)
     if format == "collector":
         return CollectorReader(path, exchange=exchange, strict=strict)
-    raise ValueError(f"format: expected 'auto', 'native' or 'collector', found {format!r}")
+    if format in ("cryptofeed", "tardis"):
+        from feeds.recording.text_formats import CryptofeedReader, TardisReader  # which are CollectorReaders
+
+        reader = CryptofeedReader if format == "cryptofeed" else TardisReader
+        return reader(path, exchange=exchange, strict=strict)
+    raise ValueError(f"format: expected one of {', '.join(('auto', *_FORMATS))}, found {format!r}")
 
 
 def _detect(path):
     if hasattr(path, "read"):
         path.seek(0)
-        start = path.read(len(FILE_MAGIC))
+        start, text = _start(path)
         path.seek(0)
     else:
         with open(path, "rb") as file:
-            start = file.read(len(FILE_MAGIC))
-    if start == FILE_MAGIC:
+            start, text = _start(file)
+    if start[: len(FILE_MAGIC)] == FILE_MAGIC:
         return "native"
+    for format, first_line in _FIRST_LINES:
+        if first_line.match(text):
+            return format
     if start[:2] == _GZIP_MAGIC or start[:1].isdigit():
-        return "collector"
-    found = repr(start) if start else "nothing"
+        return "collector"              # which says what it expected
+    found = repr(start[: len(FILE_MAGIC)]) if start else "nothing"
     raise NotARecording(f"{path}: expected {FILE_MAGIC!r} (our own format), gzip or a digit (collector), found {found}")
+
+
+def _start(file):
+    """Return the first bytes of a file, and of its text."""
+    start = file.read(_START_SIZE)
+    if start[:2] != _GZIP_MAGIC:
+        return start, start
+    file.seek(0)
+    try:
+        return start, _Gunzip(file).read(_START_SIZE)
+    except (EOFError, isal_zlib.error):
+        return start, b""

@@ -72,7 +72,9 @@ def _top(row: _Row) -> str:
         return f"{bid.qty:>14g} @ {bid.price:<12g} | {ask.price:>12g} @ {ask.qty:<14g}"
     if row.quote is not None and row.quote.bid_price is not None and row.quote.ask_price is not None:
         quote = row.quote
-        return f"{quote.bid_qty:>14g} @ {quote.bid_price:<12g} | {quote.ask_price:>12g} @ {quote.ask_qty:<14g}"
+        bid_qty = "" if quote.bid_qty is None else f"{quote.bid_qty:g}"
+        ask_qty = "" if quote.ask_qty is None else f"{quote.ask_qty:g}"
+        return f"{bid_qty:>14} @ {quote.bid_price:<12g} | {quote.ask_price:>12g} @ {ask_qty:<14}"
     return "nothing yet"
 
 

@@ -17,7 +17,9 @@ from click.testing import CliRunner, Result
 
 from feeds import cli, demo, session
 from feeds.events import EventHandler
+from feeds.exchange import exchange_ids
 from feeds.recording import RecordingReader, RecordingWriter
+from feeds.subscription import CHANNELS
 
 CAPTURES = Path(__file__).parents[2] / os.environ.get("FEEDS_CAPTURES", "../shared/captures")
 DEPTH = '{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":%d,"s":"BTCUSDT","U":%d,"u":%d,"b":%s,"a":%s}}'
@@ -142,10 +144,33 @@ def test_live_prints_books_and_a_report(simulator: dict[str, str]) -> None:
 
 
 def test_live_runs_a_strategy(simulator: dict[str, str]) -> None:
-    options = ("--strategy", "strategies.imbalance_cython:BookImbalance", "--duration", "1")
+    options = ("--strategy", "strategies.imbalance_cython:BookImbalance", "--duration", "1", "--latency")
     result = run("live", "binance", "BTC-USDT", *options, *addresses(simulator))
     assert result.exit_code == 0, result.output
-    assert "read to callback" in result.output
+    stages = ["kernel to read", "read to decode", "decode", "book", "read to callback", "callback"]
+    # The first message is measured always; which of the others is chance.
+    assert is_part_of(table_of(result.output, "latency, us"), stages, with_="read to decode")
+
+
+def is_part_of(found: list[str], stages: list[str], *, with_: str) -> bool:
+    """Whether what was found are some of the stages, in their order, this one among them."""
+    return with_ in found and found == [stage for stage in stages if stage in found]
+
+
+def table_of(output: str, heading: str) -> list[str]:
+    """Return the names of the rows of the table with this heading; every other cell is a number."""
+    lines = iter(output.splitlines())
+    columns = next(line for line in lines if line.startswith(heading)).split()
+    assert columns[-5:] == ["p50", "p99", "p99.9", "max", "measured"]
+    names = []
+    for line in lines:
+        *words, p50, p99, p999, most, count = line.split()
+        if not count.replace(",", "").isdigit() or not p50[-1].isdigit():
+            break
+        figures = [float(cell.replace(",", "")) for cell in (p50, p99, p999, most)]
+        assert figures == sorted(figures)
+        names.append(" ".join(words))
+    return names
 
 
 def test_a_busy_polling_recording_replays_the_same(simulator: dict[str, str], tmp_path: Path) -> None:
@@ -171,6 +196,14 @@ def test_sigint_ends_a_recording_in_good_order(simulator: dict[str, str], tmp_pa
     assert process.returncode == 0
     assert "live session" in rest
     assert not path.exists()
+
+
+def test_a_replay_prints_its_stages_and_stays_the_same(recorded: Path) -> None:
+    result = run("replay", recorded, "--latency", "--check")
+    assert result.exit_code == 0, result.output
+    stages = ["decode", "book", "decode to callback", "callback"]
+    assert is_part_of(table_of(result.output, "latency, us"), stages, with_="decode")
+    assert "latency, us" not in run("replay", recorded).output
 
 
 def test_a_recording_replays_to_the_same_digest(recorded: Path) -> None:
@@ -334,8 +367,8 @@ def test_simulate_serves_several_exchanges_and_plays_a_recording(recorded: Path,
 
 def test_exchanges_lists_channels() -> None:
     lines = run("exchanges").output.splitlines()
-    assert lines[0].split() == ["exchange", "book", "book_top", "quote", "trade", "agg_trade"]
-    assert [line.split()[0] for line in lines[1:]] == ["binance", "binance-delivery", "binance-futures"]
+    assert lines[0].split() == ["exchange", *CHANNELS]
+    assert [line.split()[0] for line in lines[1:]] == exchange_ids()
 
 
 def test_speed_paces_by_the_receive_times(collected: Path, monkeypatch: pytest.MonkeyPatch) -> None:

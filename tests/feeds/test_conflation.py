@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from feeds.book import BookState
 from feeds.conflation import POLICIES, Conflator, conflated
-from feeds.events import BookUpdate, EventHandler, Quote, Trade
+from feeds.events import BookUpdate, EventHandler, Funding, Quote, Ticker, Trade
+from feeds.instrument import Instruments
 from feeds.testing import EventLog
 from tests.feeds.conftest import pipeline_of
 from tests.feeds.messages import T, book_ticker, depth, snapshot, trade
@@ -199,3 +200,21 @@ def test_any_cutting_into_batches_ends_the_same(steps, data):
     assert whole == every == cut
     assert sum(q.merged for q in log.quotes) == sum(kind == "quote" for _, kind in steps)
     assert [type(e) for e in log.trades] == [Trade] * sum(kind == "trade" for _, kind in steps)
+
+
+def test_of_tickers_the_newest_of_each_field_is_delivered(log):
+    one = Instruments().add("x", "A")
+    conflator = Conflator(log)
+    conflator.on_ticker(Ticker(one, last_price="1", ts_event=10))
+    conflator.on_ticker(Ticker(one, mark_price="2.5", next_funding_time=9, ts_event=11))
+    conflator.on_funding(Funding(one, funding_rate="0.1"))  # passes at once
+    conflator.on_ticker(Ticker(one, last_price="3", ts_event=12))
+    assert [type(event) for event in log.events] == [Funding]
+    conflator.on_batch_end(1)
+    (ticker,) = log.of(Ticker)
+    assert (ticker.last_price, ticker.mark_price, ticker.index_price, ticker.next_funding_time) == (3, 2.5, None, 9)
+    assert (ticker.merged, ticker.ts_event_first, ticker.ts_event) == (3, 10, 12)
+    conflator.on_ticker(Ticker(one, index_price="7", ts_event=13))  # of the next batch: nothing of the last is repeated
+    conflator.on_batch_end(2)
+    assert [(t.last_price, t.index_price, t.merged) for t in log.of(Ticker)] == [(3, None, 3), (None, 7, 1)]
+    assert (conflator.tickers_in, conflator.tickers_out) == (4, 2)

@@ -9,13 +9,18 @@ from feeds.events import (
     BookDelta,
     BookStatus,
     BookUpdate,
+    Candle,
     Event,
     EventHandler,
     Fanout,
     FeedStatus,
+    Funding,
+    Liquidation,
+    OpenInterest,
     Quote,
     Side,
     Stage,
+    Ticker,
     Trade,
 )
 from feeds.instrument import Instruments
@@ -249,3 +254,100 @@ def test_an_event_may_outlive_the_decoder_that_made_it(log, futures):
     futures.on_connected("again", 2)
     futures.on_message(trade(qty="7"), 3, True)
     assert event.qty_decimal == Decimal("0.125")
+
+
+# --- the other kinds ------------------------------------------------------------------------------
+
+OTHERS = [
+    Ticker(
+        X, last_price="1.5", mark_price="1.25123456", funding_rate="-0.0001", next_funding_time=9, ts_event=5, ts_recv=6
+    ),
+    Funding(X, funding_rate="0.0001", next_funding_rate=None, next_funding_time=9, ts_event=5, ts_recv=6),
+    OpenInterest(X, open_interest="12345.678", ts_event=5, ts_recv=6),
+    Liquidation(X, price="1.5", qty="2", side=Side.SELL, id=17, ts_event=5, ts_recv=6),
+    Candle(
+        X, ts_open=60, interval=60, open="1", high="3", low="0.5", close="2", volume="10.5", is_closed=True, ts_recv=6
+    ),
+]
+HANDLERS = ["on_ticker", "on_funding", "on_open_interest", "on_liquidation", "on_candle"]
+
+
+@pytest.mark.parametrize(("event", "name"), list(zip(OTHERS, HANDLERS, strict=True)), ids=HANDLERS)
+def test_other_kinds_reach_every_handler(event, name):
+    one, two = EventLog(), EventLog()
+    event.dispatch(Stage(Fanout([one, two])))
+    assert one.events == two.events == [event]
+    assert repr(event).startswith(f"<{type(event).__name__} x X ")
+    getattr(EventHandler(), name)(event)  # ignored by default
+
+
+def test_other_kinds_say_none_for_what_is_not_sent():
+    ticker, funding, interest, liquidation, candle = OTHERS
+    assert (ticker.last_price, ticker.index_price, ticker.open_interest, ticker.open_interest_decimal) == (
+        1.5,
+        None,
+        None,
+        None,
+    )
+    assert str(ticker.mark_price_decimal) == "1.25123456"  # its own decimals: the instrument keeps two
+    assert X.price_decimals == 2
+    assert (funding.funding_rate, funding.next_funding_rate, funding.next_funding_time) == (0.0001, None, 9)
+    assert str(interest.open_interest_decimal) == "12345.678"
+    assert (liquidation.side, liquidation.id, liquidation.qty) == (Side.SELL, "17", 2)
+    assert (candle.ts_open, candle.interval, candle.is_closed, candle.volume, candle.quote_volume) == (
+        60,
+        60,
+        True,
+        10.5,
+        None,
+    )
+    assert [candle.open, candle.high, candle.low, candle.close] == [1, 3, 0.5, 2]
+
+
+def test_other_kinds_are_equal_when_their_numbers_are():
+    assert Ticker(X, last_price="1.50") == Ticker(X, last_price="1.5") != Ticker(X, last_price="1.51")
+    assert Candle(X, ts_open=1, interval=60, open=1, high=1, low=1, close=1) != Candle(
+        X, ts_open=1, interval=60, open=1, high=1, low=1, close=1, is_closed=False
+    )
+    assert OpenInterest(X, open_interest=None) != OpenInterest(X, open_interest=0)
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**9), max_value=10**9, places=9))
+def test_numbers_of_their_own_decimals_are_exact(number):
+    for text in (number, f"{number:f}", f'"{number:f}"', f"{number:e}", f"{number:f}".encode()):
+        assert OpenInterest(X, open_interest=text).open_interest_decimal == number
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("-6.2604214e-11", "-0.000000000062604214"),
+        ("1.5E-5", "0.000015"),
+        ("0.12345678901234567890123", "0.123456789012345679"),
+        ("1234567890123.12345678901234", "1234567890123.123457"),
+        ("", None),
+        ("null", None),
+        (b"7.0541503E7", "70541503"),
+    ],
+)
+def test_digits_that_nothing_holds_are_rounded(text, expected):
+    found = OpenInterest(X, open_interest=text).open_interest_decimal
+    assert found == (None if expected is None else Decimal(expected))
+
+
+@pytest.mark.parametrize("text", ["x", "1.5.", "NaN", "1e400", "9" * 25, b"\xff"])
+def test_what_is_no_number_is_a_value_error(text):
+    with pytest.raises(ValueError, match="expected a number"):
+        OpenInterest(X, open_interest=text)
+
+
+def test_a_quote_may_lack_its_quantities():
+    quote = Quote(X, bid_price="1.5", bid_qty=None, ask_price="1.6", ask_qty=2)
+    assert (quote.bid_price, quote.bid_qty, quote.bid_decimal) == (1.5, None, (Decimal("1.50"), None))
+    assert quote != Quote(X, bid_price="1.5", bid_qty=1, ask_price="1.6", ask_qty=2)
+
+
+def test_a_trade_says_whether_it_is_backlog():
+    live, old = Trade(X, price=1, qty=1), Trade(X, price=1, qty=1, is_backlog=True)
+    assert (live.is_backlog, old.is_backlog) == (False, True)
+    assert live != old

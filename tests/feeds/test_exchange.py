@@ -15,7 +15,7 @@ def test_every_exchange_is_complete(exchange_id, instruments, log):
     assert found.id == exchange_id
     assert found.endpoints.ws.startswith("wss://")
     assert found.endpoints.rest.startswith("https://")
-    assert found.instruments_url.startswith("/")
+    assert found.instruments_urls
     assert found.channels
     assert found.new_sequence().last_id == -1
     decoder = found.new_decoder(instruments, log, reference=True)

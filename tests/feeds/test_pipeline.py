@@ -3,7 +3,7 @@ import pytest
 from feeds.decoder import Decoder
 from feeds.errors import DecodeError
 from feeds.events import EventHandler
-from feeds.exchange import exchange
+from feeds.exchange import Exchange, exchange
 from feeds.instrument import Instruments
 from feeds.pipeline import Pipeline
 from feeds.testing import EventLog
@@ -44,15 +44,14 @@ def test_kinds_of_problems_are_bounded():
         def decode_other(self, payload, ts_recv):
             raise DecodeError("x: expected peace, found war", kind=payload.decode())
 
-    class Exchange:
+    class Peaceful(Exchange):
         id = "x"
-        new_sequence = exchange("binance").new_sequence
 
         def new_decoder(self, instruments, downstream, *, reference=False):
             return Inventive(instruments, downstream, exchange="x")
 
     log = EventLog()
-    pipeline = Pipeline(Exchange(), Instruments(), log)
+    pipeline = Pipeline(Peaceful(), Instruments(), log)
     for n in range(1000):
         pipeline.on_message(str(n).encode(), 1, True)
     assert len(pipeline.problems) == 257

@@ -14,6 +14,7 @@ from feeds.errors import DecodeError
 from feeds.events import BookDelta, Quote, Trade
 from feeds.exchange import exchange
 from feeds.instrument import Instruments
+from feeds.levels import LevelShape
 from feeds.testing import EventLog
 from feeds.wire import Wire
 from tests.feeds.messages import T, agg_trade, book_ticker, depth, on_stream, partial, trade
@@ -283,26 +284,132 @@ BARE = Wire(_Bare, Trade, price="p", qty="q", ts_event="T", trade_id="id", only=
     ],
 )
 def test_defaults_and_bare_numbers_are_read_alike(data):
-    outcomes = []
-    for reference in (False, True):
-        log = EventLog()
-        instruments = Instruments(infer=True)
+    assert read_by(BARE, data, reference=False)[0] == read_by(BARE, data, reference=True)[0]
 
-        class One(Decoder):
-            envelope = (b'{"stream":"', b'","data":', b"}")
 
-            def decode_other(self, payload, ts_recv):
-                self.decode_as(BARE, instruments.find("x", "X"), data, ts_recv)  # noqa: B023
+def read_by(wire, data, *, reference):
+    """Return what one engine makes of `data`, and whether the hot one did it alone."""
+    log = EventLog()
+    instruments = Instruments(infer=True)
 
-        decoder = One(instruments, log, exchange="x", reference=reference)
-        decoder.add_route("x", BARE, instruments.find("x", "X"))
-        try:
-            decoder.decode(on_stream("x", data), 1)
-        except DecodeError as error:
-            outcomes.append(str(error))
-        else:
-            outcomes.append([(e._fields()[1:], e.price_decimals, e.qty_decimals) for e in log.events])
-    assert outcomes[0] == outcomes[1]
+    class One(Decoder):
+        envelope = (b'{"stream":"', b'","data":', b"}")
+
+        def decode_other(self, payload, ts_recv):
+            self.decode_as(wire, instruments.find("x", "X"), data, ts_recv)
+
+    decoder = One(instruments, log, exchange="x", reference=reference)
+    decoder.add_route("x", wire, instruments.find("x", "X"))
+    try:
+        decoder.decode(on_stream("x", data), 1)
+    except DecodeError as error:
+        return str(error), False
+    return [(e._fields()[1:], e.price_decimals, e.qty_decimals) for e in log.events], decoder.scanned == 1
+
+
+# --- shapes of levels -----------------------------------------------------------------------------
+
+
+class _Book(msgspec.Struct):
+    bids: Raw = Raw(b"")
+    asks: Raw = Raw(b"")
+    id: int = -1
+
+
+class _Changes(msgspec.Struct):
+    changes: Raw
+
+
+def book_of(**shape):
+    return Wire(_Book, BookDelta, bids="bids", asks="asks", last_id="id", levels=LevelShape(**shape))
+
+
+def changes_of(**shape):
+    return Wire(_Changes, BookDelta, bids_and_asks="changes", levels=LevelShape(**shape))
+
+
+# As exchanges send them, without what stands around: (how, message, bids, asks).
+SHAPED = {
+    "hyperliquid": (
+        book_of(price="px", qty="sz"),
+        b'{"bids":[{"px":"59.8","sz":"3.4","n":1}],"asks":[{"px":"59.811","sz":"2.9","n":1},{"px":"60","sz":"1","n":2}]}',
+        [(59.8, 3.4)],
+        [(59.811, 2.9), (60, 1)],
+    ),
+    "kraken": (
+        book_of(price="price", qty="qty"),
+        b'{"symbol":"MATIC/USD","bids":[{"price":0.5657,"qty":1098.3947558}],"asks":[],"checksum":2114181697}',
+        [(0.5657, 1098.3947558)],
+        [],
+    ),
+    "gateio-futures": (
+        book_of(price="p", qty="s"),
+        b'{"id":4,"asks":[{"p":"97.1","s":2245}],"bids":[{"p":"97.0","s":0}]}',
+        [(97.0, 0)],
+        [(97.1, 2245)],
+    ),
+    "deribit": (
+        book_of(price=1, qty=2),
+        b'{"bids":[["change",42500.0,950.0]],"asks":[["delete",42501.0,0.0]]}',
+        [(42500, 950)],
+        [(42501, 0)],
+    ),
+    "crypto-com": (
+        book_of(),
+        b'{"bids":[["30082.5","0.1689","1"]],"asks":[["30084.92000","0.23","2"]]}',
+        [(30082.5, 0.1689)],
+        [(30084.92, 0.23)],
+    ),
+    "phemex": (
+        book_of(price_scale=4),
+        b'{"asks":[],"bids":[[345475000,14340]]}',
+        [(34547.5, 14340)],
+        [],
+    ),
+    "coinbase-advanced": (
+        changes_of(side="side", bid="bid", ask="offer", price="price_level", qty="new_quantity"),
+        b'{"changes":[{"side":"bid","event_time":"2026-04-07T14:30:01.456789Z","price_level":"68900.00","new_quantity":"2.0"},'
+        b'{"side":"offer","event_time":"...","price_level":"68901.00","new_quantity":"0.00000000"}]}',
+        [(68900, 2)],
+        [(68901, 0)],
+    ),
+    "coinbase": (
+        changes_of(side=0, bid="buy", ask="sell", price=1, qty=2),
+        b'{"type":"l2update","changes":[["sell","0.00001306","660.5"],["buy","0.00001305","1E+2"]]}',
+        [(0.00001305, 100)],
+        [(0.00001306, 660.5)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_levels_of_every_shape_by_both_engines(name):
+    wire, data, bids, asks = SHAPED[name]
+    hot, scanned = read_by(wire, data, reference=False)
+    reference, _ = read_by(wire, data, reference=True)
+    assert hot == reference
+    assert scanned
+    delta = hot[0][0]
+    assert [[(float(p), float(q)) for p, q in side] for side in delta[-2:]] == [bids, asks]
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_levels_of_every_shape_truncated_and_changed_by_both_engines(name):
+    wire, data, _, _ = SHAPED[name]
+    rng = random.Random(1)
+    for at in range(len(data)):
+        for changed in (
+            data[:at],
+            *(data[:at] + bytes([b]) + data[at + 1 :] for b in rng.sample(b'"\\{}[],: \n0159-+.eEtfnul', 4)),
+        ):
+            assert read_by(wire, changed, reference=False)[0] == read_by(wire, changed, reference=True)[0], changed
+
+
+def test_levels_of_another_shape_are_refused_with_the_shape_that_was_expected():
+    error, _ = read_by(SHAPED["kraken"][0], b'{"bids":[[1,2]],"asks":[]}', reference=True)
+    assert error.startswith('Book: expected [{"price": price, "qty": qty}, ...] in \'bids\', found something else')
+    error, _ = read_by(SHAPED["coinbase"][0], b'{"changes":[["ask","1","2"]]}', reference=True)
+    assert error.startswith("Changes: expected [[side, price, qty], ...] in 'changes', found something else")
 
 
 def test_a_declaration_that_cannot_work_is_refused():
@@ -326,6 +433,10 @@ def test_a_declaration_that_cannot_work_is_refused():
         Wire(msgspec.defstruct("Many", [(f"k{n}", int) for n in range(17)]), Trade)
     with pytest.raises(TypeError, match="to be empty by default"):
         Wire(msgspec.defstruct("Given", [("q", str, "1")]), Trade, qty="q")
+    with pytest.raises(TypeError, match="'bids_and_asks' of levels that name their side"):
+        changes_of(price=1, qty=2)
+    with pytest.raises(TypeError, match="'bids_and_asks' of levels that name their side"):
+        book_of(side=2, bid="b", ask="a")
 
 
 def test_a_wire_says_what_it_reads():

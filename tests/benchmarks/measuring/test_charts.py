@@ -19,3 +19,9 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch):
 
 def test_the_themes_colour_the_same_things():
     assert charts.THEMES["light"].keys() == charts.THEMES["dark"].keys()
+
+
+def test_bars_on_a_log_scale_begin_at_the_power_of_ten_below_half_the_smallest():
+    bars = [charts.Bar("ours", 100.0, "ours"), charts.Bar("theirs", 2000.0, "peer")]
+    assert charts.lengths_of(bars, False) == [100.0, 2000.0]
+    assert charts.lengths_of(bars, True) == [1.0, pytest.approx(2.30103)]  # from 10

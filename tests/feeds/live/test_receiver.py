@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from feeds.conflation import conflated
 from feeds.exchange import exchange
 from feeds.instrument import Instruments
+from feeds.latency import Latency, LatencyProbe
 from feeds.live.receiver import Receiver
 from feeds.pipeline import Pipeline
 from feeds.recording import LAST_IN_BATCH, Kind, RawMessage, RecordingReader, RecordingWriter
@@ -33,7 +35,7 @@ def trade(number: int) -> bytes:
 def receive(tmp_path: Path, watcher: Watcher) -> Receive:
     """Send segments to a receiver; what it recorded from CONNECTED to DISCONNECTED."""
 
-    async def run(*segments: bytes) -> list[RawMessage]:
+    async def run(*segments: bytes, latency: Latency | None = None) -> list[RawMessage]:
         class Sender(WSListener):
             def on_ws_connected(self, transport: WSTransport) -> None:
                 for segment in segments:
@@ -45,12 +47,14 @@ def receive(tmp_path: Path, watcher: Watcher) -> Receive:
         with RecordingWriter(path) as writer:
             source = writer.add_source("binance", "ws://test")
             instruments = Instruments(infer=True)
-            pipeline = Pipeline(exchange("binance"), instruments, conflated(watcher), source=source)
+            handler = watcher if latency is None else LatencyProbe(watcher, latency)
+            pipeline = Pipeline(exchange("binance"), instruments, conflated(handler), source=source, latency=latency)
             receiver = Receiver(pipeline, None, writer=writer, max_message_size=1000)
             server = await ws_create_server(lambda request: Sender(), "127.0.0.1", 0)
             try:
                 url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-                transport, _ = await ws_connect(lambda: receiver, url)
+                kernel_time = latency is not None and sys.platform == "linux"
+                transport, _ = await ws_connect(lambda: receiver, url, kernel_time=kernel_time)
                 await transport.wait_disconnected()
             finally:
                 server.close()
@@ -85,6 +89,14 @@ async def test_a_read_has_one_time_and_its_end_is_marked(receive: Receive, watch
     assert ends
     assert ids(watcher) == ["0", "1", "2"]
     assert all(event.ts_recv == texts[0].ts_recv for event in watcher.trades)
+
+
+async def test_reads_and_messages_are_measured(receive: Receive, watcher: Watcher) -> None:
+    latency = Latency(is_live=True, every=1)
+    await receive(b"".join(serialize_frame(TEXT, trade(number)) for number in range(50)), latency=latency)
+    for stage in (latency.read_to_decode, latency.decode, latency.to_callback, latency.callback):
+        assert stage.count == 50
+    assert latency.to_callback.max >= latency.read_to_decode.quantile(0)
 
 
 async def test_a_binary_message_is_decoded_and_recorded_as_binary(receive: Receive, watcher: Watcher) -> None:

@@ -256,8 +256,10 @@ def test_options_reach_the_reader(tmp_path):
         assert (source.exchange, source.strict) == ("binance-us", True)
     with pytest.raises(NotARecording, match="expected a recording that begins"):
         open_recording(path, format="native")
-    with pytest.raises(ValueError, match="format: expected 'auto', 'native' or 'collector', found 'tardis'"):
-        open_recording(path, format="tardis")
+    with pytest.raises(
+        ValueError, match="format: expected one of auto, native, collector, cryptofeed, tardis, found 'pcap'"
+    ):
+        open_recording(path, format="pcap")
 
 
 @pytest.mark.parametrize(("content", "found"), [(b"", "nothing"), (b"PK\x03\x04zip", r"b'PK\x03\x04zip'")])

@@ -11,7 +11,7 @@ import feeds.recording
 FOLDER = Path(feeds.recording.__file__).parent
 
 
-@pytest.mark.parametrize("name", ["message", "reader", "writer", "importers"])
+@pytest.mark.parametrize("name", ["message", "reader", "writer", "importers", "text_formats"])
 def test_a_stub_and_its_module_agree(name):
     module = import_module(f"feeds.recording.{name}")
     stub = ast.parse((FOLDER / f"{name}.pyi").read_text())
@@ -31,7 +31,17 @@ def test_a_stub_and_its_module_agree(name):
 
 def test_the_package_exports_what_its_modules_promise():
     promised = set()
-    for name in ["config", "errors", "message", "reader", "repair", "writer", "importers", "merging"]:
+    for name in [
+        "config",
+        "errors",
+        "importers",
+        "merging",
+        "message",
+        "reader",
+        "repair",
+        "text_formats",
+        "writer",
+    ]:
         promised |= set(import_module(f"feeds.recording.{name}").__all__)
     assert set(feeds.recording.__all__) == promised
     assert all(hasattr(feeds.recording, name) for name in promised)

@@ -1,0 +1,630 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The base of decoders whose messages msgspec reads: turns numbers as text into events, and errors into `DecodeError`s."""
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t
+from libc.string cimport memcmp
+
+from feeds.events cimport (
+    BUY, SELL, UNKNOWN, Candle, EventHandler, FeedStatus, Funding, Liquidation, OpenInterest, Quote, Side, Ticker, Trade,
+    set_number,
+)
+from feeds.instrument cimport Instruments
+from feeds.levels cimport (
+    SCAN_BAD, SCAN_GROW, SCAN_NEGATIVE, SCAN_NO_MEMORY, SCAN_OK, SCAN_OVERFLOW, SCAN_TOO_MANY, levels_push, scan_levels,
+    scan_number_value, skip_space, skip_value,
+)
+
+import zlib
+
+import msgspec
+
+from feeds.decoder import Reconnect, Refused
+from feeds.errors import DecodeError, excerpt, keys_text
+
+__all__ = ["PRICE_QTY", "LevelShape", "MessageDecoder", "inflate"]
+
+cdef enum:
+    MAX_DECIMALS = 18
+
+DEFAULT_MAX_INFLATED_SIZE = 64 * 1024 * 1024
+_STATUS_TEXTS = {
+    SCAN_BAD: "something else", SCAN_OVERFLOW: "one beyond int64", SCAN_NO_MEMORY: "too many (out of memory)",
+    SCAN_TOO_MANY: "too many levels", SCAN_NEGATIVE: "a negative quantity",
+}
+
+
+def inflate(bytes payload not None, int wbits=31, Py_ssize_t max_size=DEFAULT_MAX_INFLATED_SIZE):
+    """Return what a compressed message holds, at most `max_size` bytes: `wbits` 31 for gzip, -15 for raw deflate.
+
+    ValueError where it is not all of one compressed stream, or holds more.
+    """
+    decompressor = zlib.decompressobj(wbits)
+    try:
+        text = decompressor.decompress(payload, max_size)
+    except zlib.error as error:
+        raise ValueError(f"expected a compressed message: {error}") from None
+    if not decompressor.eof:
+        raise ValueError(f"expected a compressed message of at most {max_size} bytes, found one that is cut off or has more")
+    return text
+
+
+cdef class LevelShape:
+    """How an exchange writes price levels in JSON.
+
+    A level is an array or an object; `price` and `qty` say where its numbers stand, by index or by key, quoted or bare.
+    Where one array holds both sides, `side` says where to look and `bid` and `ask` which value, or which of a tuple,
+    means what; `signed` means that asks have negative quantities. `removal=(place, value)` marks removed levels, besides those with a quantity of 0;
+    with `qty=None` all are.
+
+        LevelShape()                                                          ["30249.4","0.5",...]
+        LevelShape("price", "qty")                                            {"price":0.5666,"qty":4831.75}
+        LevelShape(1, 2, side=0, bid="buy", ask="sell")                       ["sell","0.00001306","660.5"]
+        LevelShape(0, 2, signed=True, removal=(1, 0))                         [279380,1,0.0089]
+    """
+
+    def __init__(self, price=0, qty=1, *, side=None, bid=None, ask=None, removal=None, bint signed=False,
+                 bint skip_zero_price=False, bint negative_removes=False, bint padded=False):
+        self._keys = []
+        self._place(&self.price, price)
+        if qty is not None:
+            self._place(&self.qty, qty)
+        if side is not None:
+            self._place(&self.side, side)
+            self.bid_texts, self.ask_texts = _texts(bid), _texts(ask)
+        if removal is not None:
+            self._place(&self.removal, removal[0])
+            self.removal_text = msgspec.json.encode(removal[1])
+        self.signed = signed
+        self.skip_zero_price = skip_zero_price
+        self.negative_removes = negative_removes
+        self.padded = padded
+
+    cdef int _place(self, Place* place, object where) except -1:
+        cdef bytes key
+        place.exists = True
+        if isinstance(where, int):
+            place.index = where
+            return 0
+        key = msgspec.json.encode(where)
+        self._keys.append(key)
+        place.index = -1
+        place.key = PyBytes_AS_STRING(key)
+        place.key_size = PyBytes_GET_SIZE(key)
+        return 0
+
+    cdef int scan(self, const char** at, const char* end, LevelVector* bids, LevelVector* asks, bint is_ask,
+                  Decimals* decimals) except -1:
+        """Add the levels of a JSON array to `bids` or `asks`; returns a ScanStatus."""
+        cdef:
+            const char* p = at[0]
+            const char* value
+            const char* key
+            const char* price_at
+            const char* qty_at
+            const char* side_at
+            const char* removal_at
+            Py_ssize_t key_size
+            char close
+            int index
+            int status
+            int worst = SCAN_OK
+            int64_t price
+            int64_t qty
+            bint to_asks
+        if p == end or p[0] != c'[':
+            return SCAN_BAD
+        p = skip_space(p + 1, end)
+        if p < end and p[0] == c']':
+            at[0] = p + 1
+            return SCAN_OK
+        while True:
+            if p == end or (p[0] != c'[' and p[0] != c'{'):
+                return SCAN_BAD
+            close = c']' if p[0] == c'[' else c'}'
+            price_at = qty_at = side_at = removal_at = NULL
+            index = 0
+            p = skip_space(p + 1, end)
+            while p < end and p[0] != close:
+                key = NULL
+                key_size = 0
+                if close == c'}':
+                    key = p
+                    status = skip_value(&p, end)
+                    if status != SCAN_OK or key[0] != c'"':
+                        return SCAN_BAD
+                    key_size = p - key
+                    p = skip_space(p, end)
+                    if p == end or p[0] != c':':
+                        return SCAN_BAD
+                    p = skip_space(p + 1, end)
+                value = p
+                status = skip_value(&p, end)
+                if status != SCAN_OK:
+                    return status
+                if _is_at(&self.price, index, key, key_size):
+                    price_at = value
+                elif _is_at(&self.qty, index, key, key_size):
+                    qty_at = value
+                elif _is_at(&self.side, index, key, key_size):
+                    side_at = value
+                elif _is_at(&self.removal, index, key, key_size):
+                    removal_at = value
+                index += 1
+                p = skip_space(p, end)
+                if p < end and p[0] == c',':
+                    p = skip_space(p + 1, end)
+                    if p < end and p[0] == close:
+                        return SCAN_BAD
+                elif p == end or p[0] != close:
+                    return SCAN_BAD
+            if p == end or price_at == NULL or (self.qty.exists and qty_at == NULL):
+                return SCAN_BAD
+            if (self.side.exists and side_at == NULL) or (self.removal.exists and removal_at == NULL):
+                return SCAN_BAD
+            p = skip_space(p + 1, end)
+            status = _scan_value(&price_at, end, self.padded, decimals.price, &price, &decimals.needed_price)
+            qty = 0
+            if self.qty.exists and (status == SCAN_OK or status == SCAN_GROW):
+                worst = max(worst, status)
+                status = _scan_value(&qty_at, end, self.padded, decimals.qty, &qty, &decimals.needed_qty)
+            if status != SCAN_OK and status != SCAN_GROW:
+                return status
+            worst = max(worst, status)
+            to_asks = is_ask
+            if self.side.exists:
+                if _is_any(side_at, end, self.bid_texts):
+                    to_asks = False
+                elif _is_any(side_at, end, self.ask_texts):
+                    to_asks = True
+                else:
+                    return SCAN_BAD
+            if self.signed and qty < 0:
+                to_asks = True
+                qty = -qty
+            elif qty < 0:
+                if not self.negative_removes:
+                    return SCAN_NEGATIVE
+                qty = 0
+            if self.removal.exists and _is_text(removal_at, end, self.removal_text):
+                qty = 0
+            if price != 0 or not self.skip_zero_price or status == SCAN_GROW:
+                status = levels_push(asks if to_asks else bids, price, qty)
+                if status != SCAN_OK:
+                    return status
+            if p < end and p[0] == c',':
+                p = skip_space(p + 1, end)
+                continue
+            if p == end or p[0] != c']':
+                return SCAN_BAD
+            at[0] = p + 1
+            return worst
+
+
+cdef inline bint _is_at(const Place* place, int index, const char* key, Py_ssize_t key_size) noexcept:
+    if not place.exists:
+        return False
+    if key == NULL:
+        return place.index == index
+    return place.index == -1 and place.key_size == key_size and memcmp(place.key, key, key_size) == 0
+
+
+cdef inline bint _is_text(const char* p, const char* end, bytes text) noexcept:
+    """Whether the JSON value at `p` is exactly `text`."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(text)
+    if end - p <= size or memcmp(p, PyBytes_AS_STRING(text), size) != 0:
+        return False
+    return p[size] == c',' or p[size] == c']' or p[size] == c'}' or p[size] <= c' '
+
+
+cdef tuple _texts(object values):
+    """The JSON texts of a value, or of each of a tuple of values."""
+    return tuple([msgspec.json.encode(value) for value in (values if isinstance(values, tuple) else (values,))])
+
+
+cdef bint _is_any(const char* p, const char* end, tuple texts) noexcept:
+    cdef bytes text
+    for text in texts:
+        if _is_text(p, end, text):
+            return True
+    return False
+
+
+cdef int _scan_value(const char** at, const char* end, bint padded, int decimals, int64_t* mantissa, int* needed) noexcept:
+    """Read a number, where it is `padded` with all the decimals that stand there."""
+    cdef const char* p = at[0]
+    cdef int fraction = 0
+    cdef int status = scan_number_value(at, end, decimals, mantissa, needed)
+    if not padded or status != SCAN_OK:
+        return status
+    while p < at[0] and p[0] != c'.':
+        p += 1
+    p += 1
+    while p < at[0] and c'0' <= p[0] <= c'9':
+        fraction += 1
+        p += 1
+    if fraction > decimals:
+        needed[0] = max(needed[0], fraction)
+        return SCAN_GROW
+    return status
+
+
+PRICE_QTY = LevelShape()
+
+
+cdef class MessageDecoder(Decoder):
+    """Decodes the messages of one connection that msgspec reads.
+
+    A subclass implements `decode_message(payload)` and, where it asks for replies, `decode_snapshot(tag, payload)`. What it
+    finds it hands to `trade`, `quote`, `book`, `ticker`, `funding`, `open_interest`, `liquidation` and `candle`, with numbers
+    as the text that stands in the message (str, bytes, msgspec.Raw) and times in ns (`feeds.times`); `ts_recv` is added here.
+    Events go downstream when the whole message has been read: one that is refused emits nothing.
+
+    Errors of msgspec, and ValueError, TypeError, LookupError and ArithmeticError out of `decode_message`, become
+    `DecodeError`. A message that is understood and tells nothing is counted by `nothing(kind)`; `silent_kinds` says why.
+    """
+
+    silent_kinds = {}            # kind -> why messages of it emit nothing
+    levels = PRICE_QTY           # how levels are written, where `book` is not told otherwise
+    padded = False               # numbers of trades and quotes have all of the instrument's decimals
+
+    def __cinit__(self, Instruments instruments not None, EventHandler downstream not None, **_):
+        self.silent = {}
+        self._events = []
+        self._known = {}
+        self._tickers = {}
+        self._live_trades = set()
+
+    def __init__(self, Instruments instruments not None, EventHandler downstream not None, *, str exchange,
+                 bint reference=False):
+        Decoder.__init__(self, instruments, downstream, exchange=exchange, reference=reference)
+        self._is_padded = self.padded
+
+    # --- messages in --------------------------------------------------------------------------------------------
+
+    def decode_message(self, bytes payload):
+        """Decode one message: for subclasses."""
+        raise self.error("unknown_message", "expected a known message")
+
+    def decode_snapshot(self, str tag, bytes payload):
+        """Decode the reply to the `Fetch` with this tag: for subclasses that ask for any."""
+        raise self.error("unknown_reply", f"expected no reply, found one for {tag!r}")
+
+    def infer(self, str raw_symbol):
+        """Return (our symbol or None, kind) of a symbol that no metadata names: for subclasses. Only what is certain."""
+        return None, "unknown"
+
+    cpdef decode_other(self, bytes payload, int64_t ts_recv):
+        self.ts_recv = ts_recv
+        self._in_reply = False
+        self._run(self.decode_message, (payload,), payload)
+
+    cpdef decode_reply(self, str tag, bytes payload, int64_t ts_recv):
+        self.ts_recv = ts_recv
+        self._in_reply = True
+        self._run(self.decode_snapshot, (tag, payload), payload)
+
+    cdef int _run(self, object decode, tuple arguments, bytes payload) except -1:
+        cdef list events
+        cdef Event event
+        if self.ts_began == 0:
+            self.ts_began = self.ts_recv
+        self._deferred = None
+        self._events = events = []
+        try:
+            decode(*arguments)
+        except DecodeError as error:
+            if not error.payload:
+                error.payload = payload
+            raise
+        except msgspec.ValidationError as error:
+            raise self._invalid(str(error), payload) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise DecodeError(f"{self.exchange}: expected JSON, found: {error}", kind="not_json", payload=payload) from None
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise DecodeError(f"{self.exchange}: {type(error).__name__}: {error}", kind="bad_value", payload=payload) from error
+        error = self._deferred
+        for event in events:
+            event.dispatch(self.downstream)
+        if error is not None:
+            error.payload = payload
+            raise error
+        return 0
+
+    def _invalid(self, text, bytes payload):
+        if "missing required field" in text:
+            name = text.split("`")[1]
+            return DecodeError(f"{self.exchange}: expected '{name}', found {keys_text(payload)} ({text})",
+                               kind="missing_field", payload=payload)
+        return DecodeError(f"{self.exchange}: {text[:1].lower()}{text[1:]}", kind="wrong_type", payload=payload)
+
+    def error(self, str kind not None, str text not None):
+        """Return the exception to raise for the message being decoded."""
+        return DecodeError(f"{self.exchange}: {text}", kind=kind)
+
+    # --- what a message is about ----------------------------------------------------------------------------------
+
+    def nothing(self, str kind not None):
+        """Count a message that is understood and emits nothing; `silent_kinds` must name its kind."""
+        if kind not in self.silent_kinds:
+            raise self.error("unknown_message", f"expected a silent kind among {sorted(self.silent_kinds)}, found {kind!r}")
+        self.silent[kind] = self.silent.get(kind, 0) + 1
+
+    def find(self, str raw_symbol not None):
+        """Return the instrument, or None for an unknown symbol: the message goes on and is counted when it has been read."""
+        cdef Instrument instrument = self._known.get(raw_symbol)
+        if instrument is not None:
+            return instrument
+        instrument = self.instruments.known(self.exchange, raw_symbol)
+        if instrument is None and raw_symbol and self.instruments.infers(self.exchange):
+            symbol, kind = self.infer(raw_symbol)
+            if symbol is not None and self.instruments.is_named(self.exchange, symbol):
+                symbol = None                        # another has that name: which is right cannot be told
+            instrument = self.instruments.add(self.exchange, raw_symbol, symbol=symbol, kind=kind)
+        if instrument is None:
+            self.defer("unknown_symbol", f"expected a known symbol, found {excerpt(raw_symbol.encode())!r}")
+            return None
+        self._known[raw_symbol] = instrument
+        return instrument
+
+    def is_backlog(self, Instrument instrument not None, int64_t ts_event):
+        """Whether a trade is from before this connection, by its time: until the first one that is not.
+
+        For exchanges that repeat trades after a subscription and do not mark them. The two clocks are compared only then.
+        """
+        if instrument in self._live_trades:
+            return False
+        if ts_event < self.ts_began:
+            return True
+        self._live_trades.add(instrument)
+        return False
+
+    def defer(self, str kind not None, str text not None):
+        """Count one record of the message as a problem; the others are decoded."""
+        if self._deferred is None:
+            self._deferred = self.error(kind, text)
+
+    def refused(self, str reason not None):
+        """The exchange refused a subscription."""
+        reason = excerpt(reason.encode())
+        self.request(Refused(reason))
+        self._events.append(FeedStatus(self.exchange, "refused", reason, ts_recv=self.ts_recv))
+
+    def reconnect(self, str reason not None):
+        """The exchange announced that it will close the connection, or it must be made anew."""
+        reason = excerpt(reason.encode())
+        self.request(Reconnect(reason))
+        self._events.append(FeedStatus(self.exchange, "shutdown", reason, ts_recv=self.ts_recv))
+
+    def lost(self, str reason not None):
+        """A message of the connection was missed, nobody knows of which instrument: every book has a gap."""
+        self._events.append(FeedStatus(self.exchange, "gap", reason, ts_recv=self.ts_recv))
+
+    # --- events out -----------------------------------------------------------------------------------------------
+
+    def trade(self, Instrument instrument not None, price, qty, *, Side side=UNKNOWN, id=None, int64_t ts_event=0,
+              bint is_backlog=False, int price_scale=0, int qty_scale=0):
+        """Emit a `Trade`. `id` is an int or text; `price_scale` and `qty_scale` as in `book`."""
+        cdef Trade trade
+        cdef Decimals decimals
+        cdef int64_t price_mantissa
+        cdef int64_t qty_mantissa
+        while True:
+            _start(&decimals, instrument, price_scale, qty_scale)
+            self._number(price, "price", decimals.price, &price_mantissa, &decimals.needed_price)
+            self._number(qty, "qty", decimals.qty, &qty_mantissa, &decimals.needed_qty)
+            if not self._grow(instrument, &decimals, price_scale, qty_scale):
+                break
+        if qty_mantissa < 0:
+            raise self.error("bad_value", f"expected a quantity of at least 0, found {qty!r}")
+        trade = Trade.__new__(Trade)
+        trade.begin(instrument, ts_event, self.ts_recv)
+        trade.price_mantissa = price_mantissa
+        trade.qty_mantissa = qty_mantissa
+        trade._side = side
+        trade.is_backlog = is_backlog
+        trade.numeric_id = -1
+        if isinstance(id, int) and 0 <= id < 2**63:
+            trade.numeric_id = id
+        elif id is not None:
+            trade.text_id = str(id)
+        self._events.append(trade)
+
+    def quote(self, Instrument instrument not None, bid_price, bid_qty, ask_price, ask_qty, *, int64_t sequence=0,
+              int64_t ts_event=0, int price_scale=0, int qty_scale=0):
+        """Emit a `Quote`. A side without price or with a quantity of 0 is missing; a quantity of None is not known."""
+        cdef Quote quote
+        cdef Decimals decimals
+        cdef int64_t prices[2]
+        cdef int64_t qtys[2]
+        while True:
+            _start(&decimals, instrument, price_scale, qty_scale)
+            self._quote_side(bid_price, bid_qty, &decimals, &prices[0], &qtys[0])
+            self._quote_side(ask_price, ask_qty, &decimals, &prices[1], &qtys[1])
+            if not self._grow(instrument, &decimals, price_scale, qty_scale):
+                break
+        quote = Quote.__new__(Quote)
+        quote.begin(instrument, ts_event, self.ts_recv)
+        quote.bid_price_mantissa, quote.bid_qty_mantissa = prices[0], qtys[0]
+        quote.ask_price_mantissa, quote.ask_qty_mantissa = prices[1], qtys[1]
+        quote.sequence = sequence
+        quote.merged = 1
+        quote.ts_event_first = ts_event
+        self._events.append(quote)
+
+    cdef int _quote_side(self, object price, object qty, Decimals* decimals, int64_t* price_mantissa,
+                         int64_t* qty_mantissa) except -1:
+        price_mantissa[0] = qty_mantissa[0] = 0
+        if price is None or (not isinstance(price, int) and len(price) == 0):
+            return 0
+        self._number(price, "price", decimals.price, price_mantissa, &decimals.needed_price)
+        if qty is None or (not isinstance(qty, int) and len(qty) == 0):
+            qty_mantissa[0] = -1
+        else:
+            self._number(qty, "qty", decimals.qty, qty_mantissa, &decimals.needed_qty)
+            if qty_mantissa[0] < 0:
+                raise self.error("bad_value", f"expected a quantity of at least 0, found {qty!r}")
+        if price_mantissa[0] == 0 and decimals.needed_price <= decimals.price:
+            qty_mantissa[0] = 0                      # exchanges write 0 for a side that is empty
+        return 0
+
+    def book(self, Instrument instrument not None, bids, asks, *, LevelShape shape=None, bint is_snapshot=False,
+             starts_over=None, int depth=0, int window=0, int64_t first_id=-1, int64_t last_id=-1, int64_t previous_id=-1,
+             checksum=None, int64_t ts_event=0, int price_scale=0, int qty_scale=0):
+        """Emit a `BookDelta`.
+
+        `bids` and `asks` are JSON arrays (msgspec.Raw or bytes, written as `shape` says), lists of (price, qty), None, or a
+        tuple of (array, shape) where a message has several. A shape with a `side`, or a signed one, finds both sides in
+        `bids`. `depth` marks a top-N stream; `window` is how many
+        levels of a side the exchange keeps us told of; without `first_id` it is `previous_id`; `checksum` is of the book with this message in it, signed or not. A
+        snapshot `starts_over` unless it is a reply of REST: say False where it was asked for on the connection and has to be
+        joined with the deltas that came meanwhile. `price_scale` n means that prices are written in units of 10**-n.
+        """
+        cdef BookDelta delta = BookDelta.__new__(BookDelta)
+        cdef Decimals decimals
+        if shape is None:
+            shape = self.levels
+        while True:
+            _start(&decimals, instrument, price_scale, qty_scale)
+            delta.bid_levels.size = delta.ask_levels.size = 0
+            self._levels(bids, shape, False, &delta.bid_levels, &delta.ask_levels, &decimals)
+            self._levels(asks, shape, True, &delta.bid_levels, &delta.ask_levels, &decimals)
+            if not self._grow(instrument, &decimals, price_scale, qty_scale):
+                break
+        delta.begin(instrument, ts_event, self.ts_recv)
+        delta.is_snapshot = is_snapshot
+        delta.starts_over = is_snapshot and (not self._in_reply if starts_over is None else starts_over)
+        delta.depth = depth
+        delta.window = window
+        delta.first_id = previous_id if first_id < 0 else first_id      # from there on it tells what has changed
+        delta.last_id = last_id
+        delta.previous_id = previous_id
+        if checksum is not None:
+            delta.checksum = checksum & 0xFFFFFFFF
+        self._events.append(delta)
+
+    def ticker(self, Instrument instrument not None, *, bint merge=False, int64_t ts_event=0, last_price=None,
+               mark_price=None, index_price=None, open_interest=None, funding_rate=None, next_funding_time=None):
+        """Emit a `Ticker`; None and "" are not known. One of which nothing is known is not emitted.
+
+        With `merge` the message has only what changed: what it does not have is as the messages before said.
+        """
+        cdef list fields = [last_price, mark_price, index_price, open_interest, funding_rate, next_funding_time]
+        if merge:
+            known = self._tickers.setdefault(instrument, [None] * len(fields))
+            for i, field in enumerate(fields):
+                if field is not None:
+                    known[i] = bytes(field) if isinstance(field, msgspec.Raw) else field
+            fields = known
+        if all(field is None or field == "" for field in fields):
+            return
+        last_price, mark_price, index_price, open_interest, funding_rate, next_funding_time = fields
+        self._events.append(Ticker(
+            instrument, last_price=last_price, mark_price=mark_price, index_price=index_price, open_interest=open_interest,
+            funding_rate=funding_rate, next_funding_time=next_funding_time or 0, ts_event=ts_event, ts_recv=self.ts_recv))
+
+    def funding(self, Instrument instrument not None, *, funding_rate, next_funding_rate=None, int64_t next_funding_time=0,
+                int64_t ts_event=0):
+        """Emit a `Funding`."""
+        self._events.append(Funding(
+            instrument, funding_rate=funding_rate, next_funding_rate=next_funding_rate, next_funding_time=next_funding_time,
+            ts_event=ts_event, ts_recv=self.ts_recv))
+
+    def open_interest(self, Instrument instrument not None, open_interest, *, int64_t ts_event=0):
+        """Emit an `OpenInterest`."""
+        self._events.append(OpenInterest(instrument, open_interest=open_interest, ts_event=ts_event, ts_recv=self.ts_recv))
+
+    def liquidation(self, Instrument instrument not None, price, qty, *, Side side=UNKNOWN, id=None, int64_t ts_event=0):
+        """Emit a `Liquidation`. `side` is that of the order that closes the position."""
+        self._events.append(Liquidation(instrument, price=price, qty=qty, side=side, id=id, ts_event=ts_event,
+                                        ts_recv=self.ts_recv))
+
+    def candle(self, Instrument instrument not None, *, int64_t ts_open, int interval, open, high, low, close, volume=None,
+               quote_volume=None, is_closed=None, int64_t ts_event=0):
+        """Emit a `Candle`."""
+        self._events.append(Candle(
+            instrument, ts_open=ts_open, interval=interval, open=open, high=high, low=low, close=close, volume=volume,
+            quote_volume=quote_volume, is_closed=is_closed, ts_event=ts_event, ts_recv=self.ts_recv))
+
+    # --- numbers --------------------------------------------------------------------------------------------------
+
+    cdef int _number(self, object value, str field, int decimals, int64_t* mantissa, int* needed) except -1:
+        """Read a number. What it lacks in decimals is in `needed`; the mantissa is then of no use."""
+        cdef Py_buffer view
+        cdef const char* p
+        cdef const char* end
+        cdef int status
+        if isinstance(value, (str, int)):
+            value = str(value).encode()
+        PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)
+        try:
+            p = <const char*> view.buf
+            end = p + view.len
+            status = _scan_value(&p, end, self._is_padded, decimals, mantissa, needed)
+            if (status == SCAN_OK or status == SCAN_GROW) and p != end:
+                status = SCAN_BAD
+            if status != SCAN_OK and status != SCAN_GROW:
+                raise self.error("bad_value", f"expected a decimal number as {field}, found "
+                                              f"{_STATUS_TEXTS[status]}: {excerpt(bytes(value), 40)!r}")
+        finally:
+            PyBuffer_Release(&view)
+        return 0
+
+    cdef int _levels(self, object levels, LevelShape shape, bint is_ask, LevelVector* bids, LevelVector* asks,
+                     Decimals* decimals) except -1:
+        cdef Py_buffer view
+        cdef const char* p
+        cdef const char* end
+        cdef int64_t price
+        cdef int64_t qty
+        cdef int status
+        if levels is None or len(levels) == 0:
+            return 0
+        if isinstance(levels, tuple):
+            for part, part_shape in levels:
+                self._levels(part, part_shape, is_ask, bids, asks, decimals)
+            return 0
+        if isinstance(levels, list):
+            for price_text, qty_text in levels:
+                self._number(price_text, "price", decimals.price, &price, &decimals.needed_price)
+                self._number(qty_text, "qty", decimals.qty, &qty, &decimals.needed_qty)
+                if qty < 0:
+                    raise self.error("bad_value", f"expected a quantity of at least 0, found {qty_text!r}")
+                if levels_push(asks if is_ask else bids, price, qty) != SCAN_OK:
+                    raise MemoryError("no room for the levels of a book message")
+            return 0
+        PyObject_GetBuffer(levels, &view, PyBUF_SIMPLE)
+        try:
+            p = <const char*> view.buf
+            end = p + view.len
+            if view.len == 4 and memcmp(p, b"null", 4) == 0:
+                return 0
+            if shape is PRICE_QTY and (asks if is_ask else bids).size == 0:
+                status = scan_levels(&p, end, asks if is_ask else bids, decimals)
+            else:
+                status = shape.scan(&p, end, bids, asks, is_ask, decimals)
+            if (status == SCAN_OK or status == SCAN_GROW) and skip_space(p, end) != end:
+                status = SCAN_BAD
+            if status != SCAN_OK and status != SCAN_GROW:
+                raise self.error("bad_value", f"expected an array of levels as {'asks' if is_ask else 'bids'}, found "
+                                              f"{_STATUS_TEXTS[status]}")
+        finally:
+            PyBuffer_Release(&view)
+        return 0
+
+    cdef int _grow(self, Instrument instrument, Decimals* decimals, int price_scale, int qty_scale) except -1:
+        """Give the instrument the decimals that a message needs. True: read it again."""
+        cdef int price = decimals.needed_price + price_scale
+        cdef int qty = decimals.needed_qty + qty_scale
+        if price <= instrument.price_decimals and qty <= instrument.qty_decimals:
+            return False
+        if price > MAX_DECIMALS or qty > MAX_DECIMALS:
+            raise self.error("bad_value", f"expected at most {MAX_DECIMALS} decimals, found {max(price, qty)}")
+        instrument.grow(price, qty)
+        return True
+
+
+cdef inline void _start(Decimals* decimals, Instrument instrument, int price_scale, int qty_scale) noexcept:
+    """Read numbers in units of 10**-scale so that their mantissas are at the instrument's decimals."""
+    decimals.price = decimals.needed_price = max(instrument.price_decimals - price_scale, 0)
+    decimals.qty = decimals.needed_qty = max(instrument.qty_decimals - qty_scale, 0)

@@ -1,0 +1,44 @@
+"""Readers of text recordings of other software: of cryptofeed and of tardis.dev."""
+
+import os
+from typing import Any, BinaryIO
+
+from feeds.recording.importers import CollectorReader
+
+__all__ = ["CryptofeedReader", "TardisReader"]
+
+class TextReader(CollectorReader):
+    """Base of the readers here."""
+
+class CryptofeedReader(TextReader):
+    """Read what cryptofeed saves of a connection (NAME.ws.N.0) or of REST (NAME.http.0.0, NAME.0).
+
+    Lines: `URL <-> TIME` (connected), `URL <- TIME: TEXT` (sent), `URL -> TIME: TEXT` (REST reply), `TIME: TEXT`
+    (received; binary messages as a bytes literal of Python), `configuration: JSON`; TIME in seconds with a fraction.
+    Every connection becomes a source with its URL, which tells the exchange. REST replies that are snapshots become
+    `Kind.REPLY` with the tag under which the exchange's decoder takes them; those of the NAME.http.0.0 beside a
+    NAME.ws.N.0 (or of `replies`) are read with it, in the order of time. Damage is treated as by `CollectorReader`,
+    whose limits are accepted.
+
+    Raises NotARecording, RecordingError where the exchange cannot be told, OSError; RecordingDamaged when `strict`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | BinaryIO,
+        *,
+        exchange: str | None = None,
+        replies: str | os.PathLike[str] | BinaryIO | None = None,
+        **limits: Any,
+    ) -> None: ...
+
+class TardisReader(TextReader):
+    """Read the raw format of tardis.dev: lines `ISO-TIME MESSAGE`, times with 100 ns digits; plain or gzip.
+
+    An empty line means that the recorder was disconnected. The exchange is recognised by its messages where only one
+    sends such. Damage is treated as by `CollectorReader`, whose limits are accepted; raises as `CryptofeedReader` does.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | BinaryIO, *, exchange: str | None = None, **limits: Any
+    ) -> None: ...

@@ -1,0 +1,254 @@
+# cython: language_level=3
+"""Readers of text recordings of other software: of cryptofeed and of tardis.dev."""
+import ast
+import re
+from collections import deque
+from pathlib import Path
+
+import orjson
+
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t
+
+from feeds.recording.message cimport (
+    KIND_BINARY, KIND_CONNECTED, KIND_DISCONNECTED, KIND_NOTE, KIND_REPLY, KIND_SENT, KIND_SOURCE, KIND_TEXT, LAST_IN_BATCH,
+)
+
+from feeds.exchange import exchange as find_exchange
+from feeds.exchange import exchange_of_messages, exchange_of_url
+from feeds.recording.errors import NotARecording, RecordingError
+from feeds.times import iso_ns, seconds_ns
+
+__all__ = ["CryptofeedReader", "TardisReader"]
+
+_CAPTURE_LINE = re.compile(rb"((?:wss?|https?)://\S*) (<->|<-|->) (\d+(?:\.\d+)?)(?:: (.*))?", re.DOTALL)
+_RECEIVED_LINE = re.compile(rb"(\d+(?:\.\d+)?): (.*)", re.DOTALL)
+_CONFIGURATION = b"configuration: "
+_HEADER = re.compile(rb" header: \{[^{}]*\}$")       # of a REST reply, behind its body
+_CAPTURE_NAME = re.compile(r"(.+)\.ws\.\d+\.0(\.gz)?")
+_TARDIS_LINE = re.compile(rb"(\d{4}-\d\d-\d\dT[\d:.]+Z) (.*)", re.DOTALL)
+_MESSAGES_AHEAD = 200            # looked at to find out whose they are
+_EXCERPT_SIZE = 60
+
+
+cdef class TextReader(CollectorReader):
+    """Base of the readers here."""
+
+    def __cinit__(self):
+        self._queue = deque()
+
+    cdef bint advance(self) except -1:
+        cdef bytes payload
+        self.payload = NULL
+        if not self._queue and not self._next_record():
+            return False
+        self.flags, self.source, self.ts_recv, self.tag, payload = self._queue.popleft()
+        self._held = payload
+        self.payload = PyBytes_AS_STRING(payload)
+        self.size = PyBytes_GET_SIZE(payload)
+        self._last_ts = self.ts_recv
+        if self.flags == KIND_SOURCE:
+            self._declare(self.line_offset)
+        return True
+
+    cdef bint _next_record(self) except -1:
+        """Read lines until there is something in the queue; False at the end."""
+        cdef int64_t lines
+        cdef object damages
+        while not self._queue:
+            lines, damages = self.lines, self.damage_count
+            if not self._next_line():
+                self._take_end()
+                return bool(self._queue)
+            if self.lines > lines + 1 and self.damage_count == damages:
+                self._take_empty()
+            if not self._take_line(PyBytes_FromStringAndSize(self.line, self.line_size)):
+                self._reject(self._expected())
+        return True
+
+    def _push(self, flags, source, ts, payload, tag=b""):
+        self._queue.append((flags, source, ts, tag, payload))
+
+    def _take_line(self, line):
+        """Put what the line holds into the queue; False where it is malformed."""
+        raise NotImplementedError
+
+    def _take_empty(self):
+        """There was an empty line before the next."""
+
+    def _take_end(self):
+        """There are no more lines."""
+
+    def _expected(self):
+        raise NotImplementedError
+
+    def _ahead(self):
+        """Return the lines that have been read ahead, without those that are empty or cut off."""
+        text = bytes(memoryview(self.buffer)[: self.filled])
+        lines = text.split(b"\n")
+        return [line.rstrip(b"\r") for line in (lines if self.at_end else lines[:-1] or lines) if line.strip()]
+
+    def _declaration(self, url):
+        return orjson.dumps({"exchange": self.exchange, "url": url})
+
+
+cdef class CryptofeedReader(TextReader):
+    """Read what cryptofeed saves of a connection (NAME.ws.N.0) or of REST (NAME.http.0.0, NAME.0).
+
+    Replies of the NAME.http.0.0 beside a NAME.ws.N.0 are read with it, in the order of time.
+    """
+
+    def __init__(self, path, *, exchange=None, replies=None, **limits):
+        self._numbers = {}
+        CollectorReader.__init__(self, path, exchange=exchange, **limits)
+        if replies is None and not hasattr(path, "read"):
+            replies = _beside(Path(path))
+        if replies is not None:
+            self._replies = CryptofeedReader(replies, exchange=self.exchange, **limits)
+            self._next_reply()
+
+    cpdef close(self):
+        if self._replies is not None:
+            self._replies.close()
+        CollectorReader.close(self)
+
+    def _look_ahead(self, exchange):
+        lines = self._ahead()
+        first = _CAPTURE_LINE.match(lines[0]) if lines else None
+        if first is None and not (lines and (_RECEIVED_LINE.match(lines[0]) or lines[0].startswith(_CONFIGURATION))):
+            found = repr(lines[0][:_EXCERPT_SIZE]) if lines else "nothing"
+            raise NotARecording(f"{self.path}: expected lines 'URL <-> TIME' or 'TIME: MESSAGE', found {found}")
+        if exchange is None:
+            urls = {match[1].decode("utf-8", "replace") for line in lines if (match := _CAPTURE_LINE.match(line))}
+            found = {name for url in urls if (name := exchange_of_url(url)) is not None}
+            if len(found) == 1:
+                exchange = found.pop()
+            elif not urls:
+                received = (match[2] for line in lines[:_MESSAGES_AHEAD] if (match := _RECEIVED_LINE.match(line)))
+                exchange = exchange_of_messages(received)
+            if exchange is None:
+                raise RecordingError(f"{self.path}: expected an exchange to be given, or an address of one that is supported, "
+                                     f"found {', '.join(sorted(urls)[:3]) or 'messages without an address'}")
+        self.exchange = exchange
+
+    def _take_line(self, line):
+        match = _CAPTURE_LINE.fullmatch(line)
+        try:
+            if match is not None:
+                self._take_addressed(match[1].decode(), match[2], seconds_ns(match[3].decode()), match[4] or b"")
+                return True
+            match = _RECEIVED_LINE.fullmatch(line)
+            if match is not None:
+                ts = seconds_ns(match[1].decode())
+                payload, kind = match[2], KIND_TEXT
+                if payload[:2] in (b"b'", b'b"'):
+                    payload, kind = ast.literal_eval(payload.decode()), KIND_BINARY
+                    if not isinstance(payload, bytes):
+                        return False
+                source = self._current or self._connection("", ts)
+                self._take_replies(ts)
+                self._push(kind | LAST_IN_BATCH, source, ts, payload)
+                return True
+        except (SyntaxError, ValueError):        # a time or a bytes literal that is none
+            return False
+        if line.startswith(_CONFIGURATION):
+            try:
+                orjson.loads(line[len(_CONFIGURATION):])
+            except orjson.JSONDecodeError:
+                return False
+            self._push(KIND_NOTE, 0, self._last_ts, line[len(_CONFIGURATION):], b"configuration")
+            return True
+        return False
+
+    def _take_addressed(self, url, what, ts, payload):
+        if what == b"<->":
+            known = url in self._numbers
+            self._current = self._connection(url, ts)
+            if known:
+                self._push(KIND_DISCONNECTED, self._current, ts, b"connected anew")
+            self._push(KIND_CONNECTED, self._current, ts, b"")
+        elif what == b"<-":
+            self._push(KIND_SENT, self._connection(url, ts), ts, payload)
+        else:
+            tag = find_exchange(self.exchange).reply_tag(url)
+            header = _HEADER.search(payload)
+            body = payload[: header.start()] if header else payload
+            source = self._current or self._connection("", ts)
+            if tag is not None:
+                self._push(KIND_REPLY, source, ts, body, tag.encode())
+
+    def _connection(self, url, ts):
+        """Return the number of the connection to `url`, which is declared when it is new."""
+        number = self._numbers.get(url)
+        if number is None:
+            number = self._numbers[url] = len(self._numbers) + 1
+            self._push(KIND_SOURCE, number, ts, self._declaration(url))
+        return number
+
+    def _next_reply(self):
+        self._reply = next((message for message in self._replies if message.kind == KIND_REPLY), None)
+
+    def _take_replies(self, ts):
+        """Put the replies that came before `ts` into the queue."""
+        while self._reply is not None and (ts is None or self._reply.ts_recv <= ts):
+            self._push(KIND_REPLY, self._current, self._reply.ts_recv, self._reply.payload, self._reply.tag.encode())
+            self._next_reply()
+
+    def _take_end(self):
+        if self._current:
+            self._take_replies(None)
+
+    def _expected(self):
+        return "'URL <-> TIME', 'URL <- TIME: TEXT', 'URL -> TIME: TEXT' or 'TIME: TEXT'"
+
+
+def _beside(path):
+    """Return the file of REST replies that belongs to a file of a connection, None where there is none."""
+    match = _CAPTURE_NAME.fullmatch(path.name)
+    if match is None:
+        return None
+    replies = path.with_name(f"{match[1]}.http.0.0{match[2] or ''}")
+    return replies if replies.is_file() else None
+
+
+cdef class TardisReader(TextReader):
+    """Read the raw format of tardis.dev."""
+
+    def __init__(self, path, *, exchange=None, **limits):
+        CollectorReader.__init__(self, path, exchange=exchange, **limits)
+
+    def _look_ahead(self, exchange):
+        lines = [match for line in self._ahead() if (match := _TARDIS_LINE.fullmatch(line))]
+        if not lines:
+            found = repr(bytes(memoryview(self.buffer)[: min(self.filled, _EXCERPT_SIZE)]))
+            raise NotARecording(f"{self.path}: expected lines 'ISO-TIME MESSAGE', found {found}")
+        if exchange is None:
+            exchange = exchange_of_messages(match[2] for match in lines[:_MESSAGES_AHEAD])
+            if exchange is None:
+                raise RecordingError(f"{self.path}: expected an exchange to be given, or messages that only one sends, found "
+                                     f"{lines[0][2][:_EXCERPT_SIZE]!r}")
+        self.exchange = exchange
+        self._push(KIND_SOURCE, 1, iso_ns(lines[0][1].decode()), self._declaration(""))
+
+    def _take_line(self, line):
+        match = _TARDIS_LINE.fullmatch(line)
+        if match is None:
+            return False
+        try:
+            ts = iso_ns(match[1].decode())
+        except ValueError:
+            return False
+        if not self._is_connected:
+            self._is_connected = True
+            self._push(KIND_CONNECTED, 1, ts, b"")
+        self._push(KIND_TEXT | LAST_IN_BATCH, 1, ts, match[2])
+        return True
+
+    def _take_empty(self):
+        if self._is_connected:
+            self._is_connected = False
+            self._push(KIND_DISCONNECTED, 1, self._last_ts, b"an empty line: the recorder was disconnected")
+
+    def _expected(self):
+        return "an ISO time, a space and a message"

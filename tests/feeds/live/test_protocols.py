@@ -1,0 +1,216 @@
+"""The live feed against exchanges that want more than subscriptions: pings, tickets, pages, POST."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from aiohttp import WSMsgType, web
+from aiohttp.test_utils import TestServer
+
+from feeds.decoder import Fetch, Resubscribe
+from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat, Topic
+from feeds.instrument import Instrument, Instruments
+from feeds.live.feed import FeedConfig, LiveFeed
+from feeds.message_decoder import MessageDecoder
+from feeds.subscription import Subscription
+
+from .conftest import Watcher
+
+LOST = '{"s":"A","bids":[],"lost":true}'
+START = '{"s":"A","full":true,"bids":[["1","1"]],"n":1}'
+
+
+class _Message(msgspec.Struct):
+    s: str = ""
+    full: bool = False
+    bids: msgspec.Raw = msgspec.Raw(b"[]")
+    hello: bool = False
+    pong: bool = False
+    lost: bool = False
+
+
+class Decoder(MessageDecoder):
+    silent_kinds = {"pong": "the answer to our ping", "hello": "the greeting"}  # noqa: RUF012
+
+    def decode_message(self, payload: bytes) -> None:
+        message = msgspec.json.decode(payload, type=_Message)
+        if message.hello or message.pong:
+            self.nothing("hello" if message.hello else "pong")
+        elif (instrument := self.find(message.s)) is not None:
+            self.book(instrument, message.bids, None, is_snapshot=message.full)
+        if message.lost:
+            self.lost("a message is missing")
+
+    def request_snapshot(self, instrument: Instrument) -> None:
+        self.request(Resubscribe((b"unsubscribe", b"subscribe"), instrument.raw_symbol))
+
+
+class Market(Exchange):
+    id = "market"
+    endpoints = Endpoints("wss://x", "https://x")
+    channels = ("book",)
+    decoder = Decoder
+    message_interval = 0.001
+    heartbeat = Heartbeat(0.01, lambda ts: b"ping %d" % ts)
+    instruments_urls = ("/list?page=1", Fetch("/more", "", b'{"type":"all"}'))
+
+    def list_instruments(self, payload: bytes) -> list[str]:
+        return list(msgspec.json.decode(payload, type=list[str]))
+
+    def next_page(self, url: str, payload: bytes) -> str | None:
+        return "/list?page=2" if url == "/list?page=1" else None
+
+    def add_instrument(self, entry: str, instruments: Instruments) -> None:
+        instruments.add(self.id, entry, symbol=entry.lower(), kind="spot")
+
+    def topics(self, instrument: Instrument, channel: str) -> list[Topic]:
+        return [Topic("/ws", instrument.raw_symbol)]
+
+    def subscribe_messages(self, path: str, args: Any) -> list[bytes]:
+        return [b"subscribe"]
+
+
+class Server:
+    """Lists instruments on two pages and by POST; `script` says what happens on a WebSocket."""
+
+    def __init__(self, script: Any) -> None:
+        self.script = script
+        self.received: list[str] = []
+        self.paths: list[str] = []
+        self.sockets: list[web.WebSocketResponse] = []
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[Endpoints]:
+        app = web.Application()
+        app.router.add_get("/list", self.list)
+        app.router.add_post("/more", self.more)
+        app.router.add_post("/ticket", self.ticket)
+        app.router.add_get("/{path:.*}", self.socket)
+        async with TestServer(app) as server:
+            yield Endpoints(f"ws://127.0.0.1:{server.port}", f"http://127.0.0.1:{server.port}")
+
+    async def list(self, request: web.Request) -> web.Response:
+        return web.json_response(["A"] if request.query["page"] == "1" else ["B"])
+
+    async def more(self, request: web.Request) -> web.Response:
+        assert await request.json() == {"type": "all"}
+        return web.json_response(["C"])
+
+    async def ticket(self, request: web.Request) -> web.Response:
+        return web.json_response({"token": "secret"})
+
+    async def socket(self, request: web.Request) -> web.WebSocketResponse:
+        self.paths.append(request.path_qs + request.headers.get("X-Own", ""))
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        self.sockets.append(socket)
+        await self.script(self, socket, None)
+        async for message in socket:
+            if message.type == WSMsgType.TEXT:
+                self.received.append(message.data)
+                await self.script(self, socket, message.data)
+        return socket
+
+
+@asynccontextmanager
+async def feeding(server: Server, watcher: Watcher, market: Exchange, **config: Any) -> AsyncIterator[LiveFeed]:
+    async with server.run() as endpoints:
+        subscriptions = [Subscription("a", ("book",)), Subscription("b", ("book",))]
+        options = FeedConfig(snapshot_interval=0.001, **config)
+        async with LiveFeed(market, subscriptions, watcher, config=options, endpoints=endpoints) as feed:
+            running = asyncio.ensure_future(feed.run())
+            try:
+                yield feed
+            finally:
+                feed.stop()
+                await running
+
+
+async def answers(server: Server, socket: web.WebSocketResponse, message: str | None) -> None:
+    if message == "subscribe":
+        await socket.send_str(START)
+    elif message is not None and message.startswith("ping"):
+        await socket.send_str('{"pong":true}')
+
+
+async def test_pings_are_sent_and_lists_are_read_to_their_end(watcher: Watcher) -> None:
+    server = Server(answers)
+    async with feeding(server, watcher, Market()) as feed:
+        await watcher.until(lambda: watcher.states("A") == ["SYNCING", "LIVE"])
+        decoder = feed.lines[0].pipeline.decoder
+        assert isinstance(decoder, Decoder)
+        await watcher.until(lambda: decoder.silent.get("pong", 0) >= 3)
+    pings = [message for message in server.received if message.startswith("ping")]
+    assert len(pings) >= 3
+    assert len(set(pings)) == len(pings)  # each of its own time
+    assert server.paths == ["/ws"]
+
+
+async def test_a_gap_is_repaired_by_subscribing_anew(watcher: Watcher) -> None:
+    server = Server(answers)
+    async with feeding(server, watcher, Market()):
+        await watcher.until(lambda: watcher.states("A") == ["SYNCING", "LIVE"])
+        await server.sockets[0].send_str(LOST)
+        await watcher.until(lambda: watcher.states("A")[-2:] == ["GAP", "LIVE"])
+    assert [message for message in server.received if not message.startswith("ping")][:3] == [
+        "subscribe",
+        "unsubscribe",
+        "subscribe",
+    ]
+
+
+async def test_a_subscription_that_brings_no_snapshot_is_repeated(watcher: Watcher) -> None:
+    async def deaf_once(server: Server, socket: web.WebSocketResponse, message: str | None) -> None:
+        if message == "subscribe" and server.received.count("subscribe") != 2:
+            await socket.send_str(START)
+        elif message is not None and message.startswith("ping"):
+            await socket.send_str('{"s":"A","bids":[]}')  # deltas go on
+
+    server = Server(deaf_once)
+    async with feeding(server, watcher, Market(), snapshot_timeout=0.05):
+        await watcher.until(lambda: watcher.states("A") == ["SYNCING", "LIVE"])
+        await server.sockets[0].send_str(LOST)
+        await watcher.until(lambda: watcher.states("A")[-2:] == ["GAP", "LIVE"])
+    assert server.received.count("subscribe") >= 3
+    assert any(status.status == "fetch_failed" for status in watcher.feed_statuses)
+
+
+class Ticketed(Market):
+    heartbeat = None
+
+    def connection(self, path: str, args: Any) -> ConnectionPlan:
+        return ConnectionPlan(
+            path,
+            [b"subscribe"],
+            list(args),
+            headers={"X-Own": "header"},
+            ticket=Fetch("/ticket", "", b"{}"),
+            awaits_greeting=True,
+            subscribe_after=0.01,
+        )
+
+    def ticket_url(self, plan: ConnectionPlan, reply: bytes) -> str:
+        return f"{self.address}/there?token={json.loads(reply)['token']}"
+
+
+async def test_a_ticket_is_fetched_for_every_connection_and_the_greeting_awaited(watcher: Watcher) -> None:
+    async def greets(server: Server, socket: web.WebSocketResponse, message: str | None) -> None:
+        if message is None:
+            assert server.received.count("subscribe") == len(server.sockets) - 1
+            await socket.send_str('{"hello":true}')
+        else:
+            await answers(server, socket, message)
+
+    server = Server(greets)
+    market = Ticketed()
+    async with feeding(server, watcher, market) as feed:
+        market.address = feed.endpoints.ws
+        await watcher.until(lambda: watcher.states("A") == ["SYNCING", "LIVE"])
+        await server.sockets[0].close()
+        await watcher.until(lambda: watcher.states("A")[-1] == "LIVE" and len(server.sockets) == 2)
+    assert server.paths == ["/there?token=secretheader"] * 2

@@ -1,0 +1,230 @@
+import gzip
+import io
+import json
+import zlib
+from datetime import datetime, timezone
+
+import pytest
+
+from feeds.recording import (
+    CryptofeedReader,
+    Kind,
+    NotARecording,
+    RecordingDamaged,
+    RecordingError,
+    TardisReader,
+    open_recording,
+)
+from feeds.replay import Replay
+from feeds.testing import EventLog
+
+URL = "wss://ws.okx.com:8443/ws/v5/public"
+TRADE = (
+    '{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"1","px":"30236.1","sz":"0.5",'
+    '"side":"buy","ts":"1652459225000"}]}'
+)
+CAPTURE = [
+    f"{URL} <-> 1652459224.5300605",
+    f'{URL} <- 1652459225.2987883: {{"op":"subscribe","args":[]}}',
+    "",
+    f"1652459225.5037491: {TRADE}",
+]
+TARDIS = [
+    f"2022-05-13T16:27:05.5037491Z {TRADE}",
+    f"2022-05-13T16:27:06.0000001Z {TRADE}",
+    "",
+    f"2022-05-13T16:27:09.0000000Z {TRADE}",
+]
+
+
+def file_of(lines):
+    return io.BytesIO("\n".join(lines).encode() + b"\n")
+
+
+def messages(source):
+    return [(m.kind, m.source, m.ts_recv, m.tag, m.payload.decode()) for m in source]
+
+
+def events(source):
+    log = EventLog()
+    Replay(source, log).run()
+    return log
+
+
+# --- cryptofeed -----------------------------------------------------------------------------------
+
+
+def test_every_kind_of_line():
+    with CryptofeedReader(file_of([*CAPTURE, 'configuration: {"trades":["BTC-USDT"]}'])) as source:
+        found = messages(source)
+        assert source.exchange == "okx"
+        assert source.damages == []
+    assert found == [
+        (Kind.SOURCE, 1, 1652459224_530060500, "", json.dumps({"exchange": "okx", "url": URL}, separators=(",", ":"))),
+        (Kind.CONNECTED, 1, 1652459224_530060500, "", ""),
+        (Kind.SENT, 1, 1652459225_298788300, "", '{"op":"subscribe","args":[]}'),
+        (Kind.TEXT, 1, 1652459225_503749100, "", TRADE),
+        (Kind.NOTE, 0, 1652459225_503749100, "configuration", '{"trades":["BTC-USDT"]}'),
+    ]
+
+
+def test_a_connection_made_anew_is_disconnected_before():
+    lines = [*CAPTURE, f"{URL} <-> 1652459230.5", f"1652459231.5: {TRADE}"]
+    kinds = [message[0].name for message in messages(CryptofeedReader(file_of(lines)))]
+    assert kinds == ["SOURCE", "CONNECTED", "SENT", "TEXT", "DISCONNECTED", "CONNECTED", "TEXT"]
+
+
+def test_binary_messages_are_bytes_literals():
+    packed = zlib.compress(b'{"ping":1}')
+    lines = [CAPTURE[0], f"1652459225.5: {packed!r}", '1652459225.6: b"{\'}"']
+    found = [m for m in CryptofeedReader(file_of(lines)) if m.kind == Kind.BINARY]
+    assert [m.payload for m in found] == [packed, b"{'}"]
+    assert all(m.last_in_batch for m in found)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["x", f"{URL} <-> x", f"{URL} -- 1.5", "1652459225.5 {}", "1652459225.5: b'", "1652459225.5: b'a' + b'b'",
+     "configuration: {", "9" * 30 + ".5: {}"],
+)  # fmt: skip
+def test_malformed_lines_are_reported_and_skipped(line):
+    with CryptofeedReader(file_of([*CAPTURE, line, f"1652459226.5: {TRADE}"])) as source:
+        log = events(source)
+        (damage,) = source.damages
+    assert (damage.line, damage.reason) == (5, "malformed line")
+    assert len(log.trades) == 2
+    with pytest.raises(RecordingDamaged), CryptofeedReader(file_of([*CAPTURE, line]), strict=True) as source:
+        events(source)
+
+
+def test_replies_beside_a_connection_are_read_with_it(tmp_path):
+    snapshot = '{"lastUpdateId":10,"bids":[["1.5","1"]],"asks":[["1.6","2"]]}'
+    stream = (
+        '{"stream":"nknusdt@depth@100ms","data":{"e":"depthUpdate","E":1633998523963,'
+        '"s":"NKNUSDT","U":%d,"u":%d,"b":[],"a":[]}}'
+    )
+    connection = [
+        "wss://stream.binance.com:9443/stream?streams=nknusdt@depth@100ms <-> 1633998511.0",
+        f"1633998512.0: {stream % (9, 10)}",
+        f"1633998514.0: {stream % (11, 12)}",
+    ]
+    url = "https://api.binance.com/api/v3/depth?symbol=NKNUSDT&limit=1000"
+    replies = [
+        'https://api.binance.com/api/v3/exchangeInfo -> 1633998510.0: {"symbols":[]}',
+        f'{url} -> 1633998513.0: {snapshot} header: {{"x-mbx-used-weight": "10"}}',
+    ]
+    (tmp_path / "X.ws.1.0.gz").write_bytes(gzip.compress(file_of(connection).read()))
+    (tmp_path / "X.http.0.0.gz").write_bytes(gzip.compress(file_of(replies).read()))
+    with open_recording(tmp_path / "X.ws.1.0.gz") as source:
+        found = messages(source)
+        assert source.exchange == "binance"
+    assert [(kind.name, tag) for kind, _, _, tag, _ in found] == [
+        ("SOURCE", ""), ("CONNECTED", ""), ("TEXT", ""), ("REPLY", "NKNUSDT"), ("TEXT", ""),
+    ]  # fmt: skip
+    assert found[3][4] == snapshot
+    with open_recording(tmp_path / "X.ws.1.0.gz") as source:
+        assert events(source).updates[-1].book.last_id == 12
+
+
+def test_the_books_of_binance_are_joined_with_their_replies(captures):
+    """Golden values of the reference: messages applied and dropped, and the id at the end."""
+    with open_recording(captures / "exchanges" / "BINANCE.ws.1.0.gz") as source:
+        replay = Replay(source, EventLog())
+        replay.run()
+    (pipeline,) = replay.pipelines
+    books = {book.instrument.raw_symbol: book for book in pipeline.books.books}
+    tops = {
+        name: [f"{side[0].normalize():f}" for side in (book.exact(0)[0], book.exact(1)[0])]
+        for name, book in books.items()
+    }
+    assert tops["NKNUSDT"] == ["0.3527", "0.3531"]
+    assert tops["RUNEEUR"] == ["6.251", "6.269"]
+    assert {name: book.last_id for name, book in books.items() if name in ("NKNUSDT", "LRCBTC", "RUNEEUR")} == {
+        "NKNUSDT": 499870179, "LRCBTC": 259345563, "RUNEEUR": 15602513,
+    }  # fmt: skip
+    assert (books["NKNUSDT"].bid_count, books["NKNUSDT"].ask_count) == (614, 994)
+    assert pipeline.books.gaps == 0
+
+
+# --- tardis.dev -----------------------------------------------------------------------------------
+
+
+def test_lines_and_lost_connections():
+    with TardisReader(file_of(TARDIS)) as source:
+        found = messages(source)
+        assert (source.exchange, source.damages) == ("okx", [])
+    assert [(kind.name, ts) for kind, _, ts, _, _ in found] == [
+        ("SOURCE", 1652459225_503749100),
+        ("CONNECTED", 1652459225_503749100),
+        ("TEXT", 1652459225_503749100),
+        ("TEXT", 1652459226_000000100),
+        ("DISCONNECTED", 1652459226_000000100),
+        ("CONNECTED", 1652459229_000000000),
+        ("TEXT", 1652459229_000000000),
+    ]
+    assert {m[4] for m in found if m[0] == Kind.TEXT} == {TRADE}
+
+
+def test_the_same_traffic_gives_the_same_events_in_every_format(captures, tmp_path):
+    """A capture, rewritten as tardis.dev stores such traffic."""
+    path = tmp_path / "okx.gz"
+    with open_recording(captures / "exchanges" / "OKX.ws.1.0.gz") as source, gzip.open(path, "wb") as file:
+        for message in source:
+            if message.kind == Kind.TEXT:
+                seconds, fraction = divmod(message.ts_recv, 10**9)
+                moment = datetime.fromtimestamp(seconds, timezone.utc)
+                file.write(f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction // 100:07d}Z ".encode() + message.payload + b"\n")
+    with open_recording(captures / "exchanges" / "OKX.ws.1.0.gz") as one, open_recording(path) as other:
+        assert isinstance(other, TardisReader)
+        expected, found = events(one), events(other)
+    assert [repr(event) for event in found.events] == [repr(event) for event in expected.events]
+
+
+def test_messages_that_nobody_recognises_need_an_exchange():
+    lines = ['2022-05-13T16:27:05.5037491Z {"hello":1}']
+    with pytest.raises(RecordingError, match="expected an exchange to be given"):
+        TardisReader(file_of(lines))
+    assert TardisReader(file_of(lines), exchange="kraken").exchange == "kraken"
+
+
+@pytest.mark.parametrize("line", ["x", "2022-05-13 {}", "2022-99-13T16:27:05.5Z {}", "1652459225.5: {}"])
+def test_malformed_lines_of_tardis_are_reported_and_skipped(line):
+    with TardisReader(file_of([TARDIS[0], line, TARDIS[1]])) as source:
+        assert len(events(source).trades) == 2
+        assert [damage.line for damage in source.damages] == [2]
+
+
+# --- which format ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "reader"),
+    [
+        (CAPTURE, CryptofeedReader),
+        (CAPTURE[3:], CryptofeedReader),
+        (TARDIS, TardisReader),
+        (["", *TARDIS], TardisReader),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_format_is_recognised_by_content(lines, reader, packed, tmp_path):
+    text = file_of(lines).read()
+    path = tmp_path / "unnamed"
+    path.write_bytes(gzip.compress(text) if packed else text)
+    with open_recording(path) as source:
+        assert type(source) is reader
+        assert events(source).trades
+
+
+def test_addresses_of_nobody_need_an_exchange():
+    lines = ["wss://nowhere.example/ws <-> 1652459224.5", f"1652459225.5: {TRADE}"]
+    with pytest.raises(RecordingError, match=r"found wss://nowhere.example/ws"):
+        CryptofeedReader(file_of(lines))
+    assert len(events(CryptofeedReader(file_of(lines), exchange="okx")).trades) == 1
+
+
+@pytest.mark.parametrize("reader", [CryptofeedReader, TardisReader])
+@pytest.mark.parametrize("text", [b"", b"hello\n", b"\x00\x01"])
+def test_what_is_in_no_format(reader, text):
+    with pytest.raises(NotARecording, match="expected lines"):
+        reader(io.BytesIO(text))
