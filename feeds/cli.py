@@ -268,6 +268,7 @@ def live(
 @_policy_option
 @_duration_option
 @_busy_poll_option
+@_latency_option
 @_with_options(_endpoint_options)
 def record(
     exchange: str,
@@ -281,14 +282,18 @@ def record(
     policy: str,
     duration: float | None,
     busy_poll: bool,
+    latency: bool,
     ws_url: str | None,
     rest_url: str | None,
 ) -> None:
     """Record everything that comes off the wire, until Ctrl-C.
 
     The recording keeps what arrived, before decoding, with the decisions that shaped the live run, and the digest of
-    what a strategy would have been given: `feeds replay --check` compares.
+    what a strategy would have been given: `feeds replay --check` compares. With --latency, on Linux, it also keeps when
+    the kernel received each message.
     """
+    if append and (rotate_bytes or rotate_interval):
+        raise click.UsageError("expected --append or --rotate-*, found both: with rotation every run makes its own files")
     report = session.run_live(
         EventHandler(),
         exchange,
@@ -297,6 +302,7 @@ def record(
         policy=policy,
         duration=duration,
         busy_poll=busy_poll,
+        latency=latency,
         record_to=output,
         recording=RecordingConfig(
             append=append, rotate_bytes=rotate_bytes, rotate_interval=rotate_interval, on_full=on_full
@@ -370,7 +376,7 @@ def repair(file: str, output: str) -> None:
 
 @commands.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True))
-@click.option("--from", "start", callback=_time, help="Events received from then on; the index leads there.")
+@click.option("--from", "start", callback=_time, help="Data received from then on; the index leads there.")
 @click.option("--to", "end", callback=_time, help="Stop at this receive time.")
 @_format_option
 @_exchange_option

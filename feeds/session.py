@@ -9,7 +9,7 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -211,11 +211,17 @@ async def live(
     return report
 
 
-async def _flush(writer: RecordingWriter, interval: float) -> None:
+async def _flush(
+    writer: RecordingWriter,
+    interval: float,
+    *,
+    now: Callable[[], int] = time.time_ns,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
     """Have what was recorded written in time, also when no message follows."""
     while True:
-        await asyncio.sleep(interval / 4)
-        writer.flush_due(time.time_ns() + int(interval * 250_000_000))
+        await sleep(interval / 4)
+        writer.flush_due(now() + int(interval * 250_000_000))  # what would be late the next time is due now
 
 
 async def _stop_later(stop_feed: Callable[[], None], duration: float | None, stop: asyncio.Event | None) -> None:

@@ -7,6 +7,10 @@ from picows.frame cimport WSFrame
 from picows.listener cimport WSListener
 
 
+cdef enum:
+    MAX_FRAME_SIZES = 64        # a message in more frames is recorded without them
+
+
 # Between socket and pipeline: the one place on the data path that reads a clock, once per socket read. Everything that
 # reaches the pipeline passes here, and is recorded first.
 cdef class Receiver(WSListener):
@@ -23,7 +27,11 @@ cdef class Receiver(WSListener):
         object _shell                        # told of requests: see Receiver
         MessageAssembler _assembler
         bint _in_batch
+        # The data frames of the message in progress, for the record: their payload sizes, as far as there is room.
+        uint64_t _frame_sizes[MAX_FRAME_SIZES]
+        uint64_t _message_frames
 
     cdef int _receive(self, WSFrame frame) except -1
+    cdef bint _add(self, WSFrame frame) except -1
     cdef int _record(self, int flags, bytes payload, str tag) except -1
     cdef int _end_batch(self) except -1

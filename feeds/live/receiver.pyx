@@ -68,20 +68,30 @@ cdef class Receiver(WSListener):
             if self.pipeline.latency is not None and frame.kernel_time_ns:
                 self.pipeline.latency.kernel_to_read.add(self.ts_recv - frame.kernel_time_ns)
         self.frames += 1
-        if frame.msg_type < WSMsgType.CLOSE and self._assembler.add(frame):
+        if frame.msg_type < WSMsgType.CLOSE and self._add(frame):
             kind = KIND_TEXT if self._assembler.msg_type == WSMsgType.TEXT else KIND_BINARY
             if last:
                 self._in_batch = False
                 kind |= LAST_IN_BATCH
             if self.writer is not None:
                 self.writer.write_view(self.ts_recv, self.source, kind, self._assembler.payload_ptr,
-                                       self._assembler.payload_size)
+                                       self._assembler.payload_size, None, frame.kernel_time_ns, self._frame_sizes,
+                                       self._message_frames if self._message_frames <= MAX_FRAME_SIZES else 0)
             self.pipeline.on_view(self._assembler.payload_ptr, self._assembler.payload_size, self.ts_recv, last)
         elif last:
             self._end_batch()
         if last and self.pipeline.decoder._requests:
             self._shell.on_requests()
         return 0
+
+    cdef inline bint _add(self, WSFrame frame) except -1:
+        """Add a data frame to its message, and its size to the sizes; True if it completes the message."""
+        if frame.msg_type != WSMsgType.CONTINUATION:
+            self._message_frames = 0
+        if self._message_frames < MAX_FRAME_SIZES:
+            self._frame_sizes[self._message_frames] = frame.payload_size
+        self._message_frames += 1
+        return self._assembler.add(frame)
 
     cpdef on_ws_disconnected(self, WSTransport transport):
         self.is_connected = False

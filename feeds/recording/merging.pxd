@@ -7,6 +7,7 @@ from feeds.recording.reader cimport RawSource
 cdef class _Line:
     cdef:
         list paths
+        list first_times            # of each of them; INT64_MIN = unknown
         Py_ssize_t following        # of `paths`
         RawSource reader            # None before the first file and between two
         int64_t ts                  # of the message in hand, or of the last one with a known time

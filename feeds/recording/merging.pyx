@@ -59,7 +59,8 @@ cdef class MergedSource(RawSource):
             parts.sort()
             line = _Line.__new__(_Line)
             line.paths = [part[2] for part in parts]
-            line.first_ts = parts[0][3]
+            line.first_times = [part[3] for part in parts]
+            line.first_ts = line.first_times[0]
             line.run = -1
             line.numbers = {}
             waiting.append((line.first_ts, parts[0][1], line))
@@ -68,9 +69,15 @@ cdef class MergedSource(RawSource):
 
     cpdef bint seek(self, int64_t ts) except -1:
         """Only before the first message."""
+        cdef _Line line
         if self.current is not None or self.lines:
             raise ValueError(f"{self.path}: expected to seek before the first message, found one read")
         self.start = ts
+        for line in self.waiting:
+            # Every file of a run repeats the declarations: one that the next begins before `ts` tells nothing more.
+            while line.following + 1 < len(line.paths) and INT64_MIN < line.first_times[line.following + 1] < ts:
+                self.bytes_before += os.path.getsize(line.paths[line.following])
+                line.following += 1
         return True
 
     cdef bint advance(self) except -1:

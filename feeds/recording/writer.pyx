@@ -338,10 +338,11 @@ cdef class RecordingWriter:
         return 1
 
     def flush_due(self, int64_t now):
-        if (
-            not self.closed and not self.blocks.failed and self.unsynced_since != 0
-            and self._age(now) >= <uint64_t> self.flush_interval
-        ):
+        if self.closed or self.blocks.failed or not self.unsynced:
+            return
+        if self.unsynced_since == 0:        # only messages of unknown time: they are no older than this
+            self.unsynced_since = now
+        elif self._age(now) >= <uint64_t> self.flush_interval:
             self._seal(True)
 
     cdef inline uint64_t _age(self, int64_t now) noexcept:

@@ -3,8 +3,10 @@
 import io
 import os
 import random
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -49,16 +51,10 @@ def read(path, **options):
 @pytest.mark.parametrize("seed", range(KILLS))
 def test_a_killed_recorder_leaves_everything_it_had_flushed(seed, tmp_path):
     path = tmp_path / "a.feeds"
-    chance = random.Random(seed)
-    promised = 0
-    command = [sys.executable, Path(__file__).with_name("recorder.py"), path]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for _ in range(chance.randint(1, 40)):
-            promised = int(process.stdout.readline())
-        for _ in range(chance.randint(0, 200_000)):  # a while, to any place of what comes next
-            pass
-        process.kill()
-        promised = max([promised, *(int(line) for line in process.stdout if line.endswith("\n"))])
+    command = [sys.executable, Path(__file__).with_name("recorder.py"), path, str(seed)]
+    killed = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PATIENCE, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    promised = max((int(line) for line in killed.stdout.split()), default=0)
     reader, messages = read(path)
     assert [int(m.payload.split()[0]) for m in messages] == list(range(len(messages)))
     assert len(messages) >= promised
@@ -269,9 +265,11 @@ def test_recordings_are_merged_by_time_with_sources_of_their_own(tmp_path):
 
 class FullDisk(io.FileIO):
     is_full = False
+    refusals = threading.Semaphore(0)
 
     def write(self, data):
         if FullDisk.is_full:
+            FullDisk.refusals.release()
             super().write(data[: len(data) // 2])
             raise OSError(28, "No space left on device")
         return super().write(data)
@@ -279,6 +277,7 @@ class FullDisk(io.FileIO):
 
 def test_a_full_disk_costs_messages_until_there_is_room_and_says_how_many(tmp_path, monkeypatch):
     monkeypatch.setattr(io, "FileIO", FullDisk)
+    monkeypatch.setattr("feeds.recording.writer.SPACE_RETRY", 0.01)
     path = tmp_path / "a"
     with RecordingWriter(path, block_size=200, max_pending_blocks=2) as writer:
         writer.write(tick(0))
@@ -289,8 +288,8 @@ def test_a_full_disk_costs_messages_until_there_is_room_and_says_how_many(tmp_pa
             writer.write(tick(n))
             n += 1
         dropped = n - 1
-        while writer.problem is None:
-            pass
+        for _ in range(2):  # once it tries again, it has said why
+            assert FullDisk.refusals.acquire(timeout=PATIENCE)
         assert "waiting for room" in writer.problem
         FullDisk.is_full = False
         writer.flush(wait=True)
