@@ -101,6 +101,7 @@ cdef class MergedSource(RawSource):
                         self.lines.append(line)
                     continue
             if best is None:
+                self.bytes_read = self.bytes_before
                 return False
             self._take(best)
             self.current = best
