@@ -293,7 +293,9 @@ def record(
     the kernel received each message.
     """
     if append and (rotate_bytes or rotate_interval):
-        raise click.UsageError("expected --append or --rotate-*, found both: with rotation every run makes its own files")
+        raise click.UsageError(
+            "expected --append or --rotate-*, found both: with rotation every run makes its own files"
+        )
     report = session.run_live(
         EventHandler(),
         exchange,

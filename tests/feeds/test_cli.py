@@ -374,7 +374,10 @@ def test_from_and_to_bound_what_is_delivered(collected: Path) -> None:
         (["replay", "{file}", "--speed", "-1"], "expected 'max' or a factor above 0"),
         (["replay", "{file}", "--from", "noon"], "expected ns since the epoch or a time like"),
         (["record", "binance", "BTC-USDT", "-o", "{file}"], "exists"),
-        (["record", "binance", "B-U", "-o", "new", "--append", "--rotate-bytes", "9"], "--append or --rotate-*, found both"),
+        (
+            ["record", "binance", "B-U", "-o", "new", "--append", "--rotate-bytes", "9"],
+            "--append or --rotate-*, found both",
+        ),
         (["simulate", "kraken"], "expected one of ['binance', 'binance-futures']"),
     ],
 )

@@ -293,7 +293,7 @@ def read_shape(name, text, price_decimals, qty_decimals):
             found = (bids, [], *needed)
     except ValueError:
         return None
-    if 18 >= max(found[2:]) and found[2:] != (price_decimals, qty_decimals):
+    if max(found[2:]) <= 18 and found[2:] != (price_decimals, qty_decimals):
         return read_shape(name, text, *found[2:])  # with too few decimals it need not see what else is wrong
     return found
 

@@ -66,13 +66,15 @@ def test_a_rotated_session_is_sought_in_without_the_files_before(whole, times, t
     ts = times[len(times) * 3 // 4]
     with open_session(folder) as source:
         assert source.seek(ts)
-        found = [message for message in source]
+        found = list(source)
         assert source.bytes_read == source.total_bytes
     with open_session(folder) as source:
-        everything = [message for message in source]
+        everything = list(source)
     received = [m for m in found if m.kind is not Kind.SOURCE]
     assert received == [m for m in everything if m.kind is not Kind.SOURCE][-len(received) :]
-    assert sum(m.ts_recv >= ts for m in received) == sum(m.ts_recv >= ts for m in everything if m.kind is not Kind.SOURCE)
+    assert sum(m.ts_recv >= ts for m in received) == sum(
+        m.ts_recv >= ts for m in everything if m.kind is not Kind.SOURCE
+    )
     assert len(received) < len(everything) / 2
     assert found[0].kind is Kind.SOURCE
     with open_session(folder) as source:

@@ -16,7 +16,7 @@ from feeds.latency import Latency, LatencyProbe
 from feeds.live.receiver import Receiver
 from feeds.pipeline import Pipeline
 from feeds.recording import LAST_IN_BATCH, Kind, RawMessage, RecordingReader, RecordingWriter
-from picows import WSListener, WSMsgType, WSTransport, serialize_frame, ws_connect, ws_create_server
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, serialize_frame, ws_connect, ws_create_server
 
 from .conftest import Watcher
 
@@ -37,7 +37,10 @@ def receive(tmp_path: Path, watcher: Watcher) -> Receive:
 
     async def run(*segments: bytes, latency: Latency | None = None) -> list[RawMessage]:
         class Sender(WSListener):
-            def on_ws_connected(self, transport: WSTransport) -> None:
+            # Not at once: what comes with the answer to the handshake has no time of the kernel.
+            def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+                if frame.msg_type != TEXT:
+                    return
                 for segment in segments:
                     transport.underlying_transport.write(segment)
                 transport.send_close(1001, b"bye")
@@ -55,6 +58,7 @@ def receive(tmp_path: Path, watcher: Watcher) -> Receive:
                 url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
                 kernel_time = latency is not None and sys.platform == "linux"
                 transport, _ = await ws_connect(lambda: receiver, url, kernel_time=kernel_time)
+                transport.send(TEXT, b"begin")
                 await transport.wait_disconnected()
             finally:
                 server.close()
