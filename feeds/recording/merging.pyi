@@ -17,7 +17,7 @@ def session_files(paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[st
 def open_session(
     paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
     *,
-    format: Literal["auto", "native", "collector"] = "auto",
+    format: Literal["auto", "native", "collector", "cryptofeed", "tardis"] = "auto",
     exchange: str | None = None,
     strict: bool = False,
 ) -> RawSource:
