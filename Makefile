@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find picows feeds strategies -name '*.pyx' -o -name '*.pxd' -o -name 'mask.[ch]' -o -name '*.h')
 
-.PHONY: demo test bench lint conformance fuzz clean
+.PHONY: demo test bench lint conformance fuzz soak-recording clean
 
 demo: $(VENV)/.built
 	$(BIN)/feeds demo
@@ -31,6 +31,10 @@ FUZZ_TARGETS := parser assembler inflater client_handshake server_handshake nego
 fuzz: $(VENV)/.built $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet --group fuzz || true
 	for target in $(FUZZ_TARGETS); do $(BIN)/python -m tests.fuzz.fuzz $$target $(FUZZ_SECONDS) || exit 1; done
+
+# Recorders killed at random moments, and whether all that they had flushed can be read. The tests do 20.
+soak-recording: $(VENV)/.built $(VENV)/.tools
+	RECORDING_KILLS=$${RECORDING_KILLS:-200} $(BIN)/python -m pytest tests/feeds/recording/test_crash.py -k killed
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -29,7 +29,8 @@ from feeds.exchange import Endpoints, exchange_ids
 from feeds.exchange import exchange as find_exchange
 from feeds.inspection import Inspection
 from feeds.latency import Latency
-from feeds.recording import RawMessage, RawSource, open_recording
+from feeds.recording import RawMessage, RawSource, RecordingConfig, open_session, session_files
+from feeds.recording import repair as repair_recording
 from feeds.session import Report
 from feeds.sinks.json_lines import JsonLines
 from feeds.sinks.terminal import Terminal
@@ -253,28 +254,49 @@ def live(
 @commands.command()
 @click.argument("exchange")
 @click.argument("symbols", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="A new file.")
+@click.option("-o", "--output", required=True, type=click.Path(), help="A new file; a folder with --rotate-*.")
+@click.option("--append", is_flag=True, help="Add a segment to a file that is there.")
+@click.option("--rotate-bytes", type=click.IntRange(min=1), help="Begin a new file when one has so many bytes.")
+@click.option("--rotate-interval", type=click.FloatRange(min=1), help="Seconds; 86400: a new file at midnight UTC.")
+@click.option(
+    "--on-full",
+    type=click.Choice(["drop", "stop"]),
+    default="drop",
+    show_default=True,
+    help="When the disk is full or slow.",
+)
 @_channel_option
 @_policy_option
 @_duration_option
 @_busy_poll_option
+@_latency_option
 @_with_options(_endpoint_options)
 def record(
     exchange: str,
     symbols: tuple[str, ...],
     output: str,
+    append: bool,
+    rotate_bytes: int | None,
+    rotate_interval: float | None,
+    on_full: Literal["drop", "stop"],
     channels: str,
     policy: str,
     duration: float | None,
     busy_poll: bool,
+    latency: bool,
     ws_url: str | None,
     rest_url: str | None,
 ) -> None:
     """Record everything that comes off the wire, until Ctrl-C.
 
     The recording keeps what arrived, before decoding, with the decisions that shaped the live run, and the digest of
-    what a strategy would have been given: `feeds replay --check` compares.
+    what a strategy would have been given: `feeds replay --check` compares. With --latency, on Linux, it also keeps when
+    the kernel received each message.
     """
+    if append and (rotate_bytes or rotate_interval):
+        raise click.UsageError(
+            "expected --append or --rotate-*, found both: with rotation every run makes its own files"
+        )
     report = session.run_live(
         EventHandler(),
         exchange,
@@ -283,17 +305,24 @@ def record(
         policy=policy,
         duration=duration,
         busy_poll=busy_poll,
+        latency=latency,
         record_to=output,
+        recording=RecordingConfig(
+            append=append, rotate_bytes=rotate_bytes, rotate_interval=rotate_interval, on_full=on_full
+        ),
         endpoints=_endpoints(exchange, ws_url, rest_url),
     )
     print_report(report)
-    out.print(f"recorded to {output} ({os.path.getsize(output):,} bytes)")
+    size = sum(os.path.getsize(file) for file in session_files(output))
+    out.print(f"recorded to {output} ({size:,} bytes)")
+    if report.recording_error is not None:
+        _die(report.recording_error)
     if report.dropped:
         _die(f"{report.dropped:,} messages were dropped: the disk was slower than the feed")
 
 
 @commands.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True))
 @_strategy_option
 @_policy_option
 @click.option(
@@ -301,6 +330,11 @@ def record(
 )
 @click.option(
     "--from", "start", callback=_time, help="Deliver data received from then on; what is before builds the books."
+)
+@click.option(
+    "--warm-up",
+    type=click.FloatRange(min=0),
+    help="Seconds before --from that build the books, instead of all; they sync at the next snapshot.",
 )
 @click.option("--to", "end", callback=_time, help="Stop at this receive time.")
 @click.option(
@@ -326,11 +360,33 @@ def replay(files: tuple[str, ...], strategy: str | None, check: bool, **options:
 
 
 @commands.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="A new file.")
+def repair(file: str, output: str) -> None:
+    """Copy what is whole in a damaged recording of ours, and say what was lost, and where."""
+    with _progress("repairing") as progress:
+        found = repair_recording(file, output, progress=progress)
+    for damage in found.damages:
+        out.print(str(damage))
+    if found.damage_count > len(found.damages):
+        out.print(f"and {found.damage_count - len(found.damages):,} more")
+    if not found.was_complete:
+        out.print("it had not been closed: its writer was killed, or is still writing")
+    out.print(
+        f"saved {found.messages:,} messages in {found.blocks:,} blocks to {output}; {found.lost_bytes:,} bytes lost"
+    )
+
+
+@commands.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True))
+@click.option("--from", "start", callback=_time, help="Data received from then on; the index leads there.")
+@click.option("--to", "end", callback=_time, help="Stop at this receive time.")
 @_format_option
 @_exchange_option
 @click.option("-o", "--output", type=click.File("wb"), default="-", help="Standard output by default.")
-def decode(files: tuple[str, ...], format: Format, exchange: str | None, output: Any) -> None:
+def decode(
+    files: tuple[str, ...], start: int | None, end: int | None, format: Format, exchange: str | None, output: Any
+) -> None:
     """Print normalised events as JSON lines: what the wire says.
 
     \b
@@ -339,7 +395,17 @@ def decode(files: tuple[str, ...], format: Format, exchange: str | None, output:
     """
     lines = JsonLines(output)
     with _progress("decoding") as progress:
-        report = session.replay(lines, files, policy="none", format=format, exchange=exchange, progress=progress)
+        report = session.replay(
+            lines,
+            files,
+            policy="none",
+            start=start,
+            warm_up=0,
+            end=end,
+            format=format,
+            exchange=exchange,
+            progress=progress,
+        )
     lines.flush()
     _warn(report)
 
@@ -368,7 +434,7 @@ def inspect(files: tuple[str, ...], format: Format, exchange: str | None, as_jso
 @click.option(
     "--rate", type=click.FloatRange(min=0, min_open=True), default=1000.0, show_default=True, help="Orders per second."
 )
-@click.option("--recording", type=click.Path(exists=True, dir_okay=False), help="Play this instead of generating.")
+@click.option("--recording", type=click.Path(exists=True), help="Play this instead of generating.")
 @click.option("--speed", callback=_speed, default="1", show_default=True, help="Of the recording: max, or a factor.")
 @click.option("--gap-every", type=click.FloatRange(min=0, min_open=True), help="Seconds between lost book messages.")
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as a JSON line per exchange, for programs.")
@@ -418,7 +484,7 @@ def simulate(
 
 
 def _messages(recording: str) -> Iterator[RawMessage]:
-    with open_recording(recording) as source:
+    with open_session(recording) as source:
         yield from source
 
 

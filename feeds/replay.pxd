@@ -21,12 +21,16 @@ cdef class Replay:
         readonly uint64_t messages       # received on a WebSocket
         readonly bint finished
         dict _pipelines                  # source number -> Pipeline
+        dict _runs                       # source number -> the run that it was declared in, and as what
+        list _all_pipelines
+        bint _is_paused
         # The one of the last message, which is that of the next one nearly always.
         int _last_number
         Pipeline _last_pipeline
         object _wrap
         readonly bint is_held            # the source stands on a message that is not due yet
 
+    cpdef bint step(self) except -1
     cpdef bint run(self, int64_t until=*, Py_ssize_t max_records=*) except -1
     cdef int _dispatch(self) except -1
     cdef Pipeline _pipeline(self, int number)

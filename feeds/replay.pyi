@@ -63,6 +63,11 @@ class Replay:
     def run(self, until: int = ..., max_records: int = -1) -> bool:
         """Play what was received up to `until` (ns since the epoch), at most `max_records`; False at the end."""
 
+    def step(self) -> bool:
+        """Play up to the end of a batch; False at the recording's end."""
+    def pause(self) -> None:
+        """Have `run` return after the record in hand: to be called by a handler. `run` and `step` then go on."""
+
 class ReplayWindow(Stage):
     """Lets data events pass that were received at `start` (ns since the epoch) or later; status events always."""
 

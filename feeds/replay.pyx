@@ -55,20 +55,23 @@ cdef class Replay:
         self.skip_superseded = skip_superseded
         self.notes = {}
         self._pipelines = {}
+        self._runs = {}
+        self._all_pipelines = []
         self._wrap = wrap
         self.latency = latency
 
     @property
     def pipelines(self):
         """The pipelines of the connections seen so far, in the order of their declaration."""
-        return list(self._pipelines.values())
+        return list(self._all_pipelines)
 
     cpdef bint run(self, int64_t until=INT64_MAX, Py_ssize_t max_records=-1) except -1:
         """Play what was received up to `until` (ns since the epoch), at most `max_records`; False at the recording's end."""
         cdef RawSource source = self.source
         if self.finished:
             return False
-        while max_records != 0:
+        self._is_paused = False
+        while max_records != 0 and not self._is_paused:
             if not self.is_held and not source.advance():
                 self.finished = True
                 return False
@@ -81,6 +84,19 @@ cdef class Replay:
             self._dispatch()
             max_records -= 1
         return True
+
+    cpdef bint step(self) except -1:
+        """Play up to the end of a batch, or of the recording, where this is False."""
+        cdef int kind
+        while self.run(max_records=1):
+            kind = self.source.flags & KIND_MASK
+            if (kind == KIND_TEXT or kind == KIND_BINARY) and self.source.flags & LAST_IN_BATCH or KIND_REPLY <= kind <= KIND_TICK:
+                return True
+        return False
+
+    def pause(self):
+        """Have `run` return after the record in hand: for callbacks. The next `run` or `step` goes on."""
+        self._is_paused = True
 
     cdef int _dispatch(self) except -1:
         cdef RawSource source = self.source
@@ -129,6 +145,14 @@ cdef class Replay:
             raise RecordingError(f"{self.source.path}: expected {what} as JSON, found {excerpt(payload)}: {error}") from None
 
     def _add_pipeline(self, int number, declared):
+        """Make a source's pipeline. One that the next file of a session declares again goes on; that of another run ends."""
+        cdef Pipeline known = self._pipelines.get(number)
+        if known is not None:
+            if self._runs[number] == (self.source.run, declared):
+                return
+            if self._runs[number][0] != self.source.run:
+                if not known._disconnected:
+                    known.on_disconnected("its recording ended", self.ts_recv)
         if not isinstance(declared, dict) or not isinstance(declared.get("exchange"), str):
             raise RecordingError(f"{self.source.path}: expected source {number} to declare its exchange, found {declared!r}")
         described = declared.get("instruments")
@@ -143,8 +167,11 @@ cdef class Replay:
         self._last_pipeline = None
         handler = self.handler if self._wrap is None else self._wrap(self.handler)
         spoken = exchange(declared["exchange"]).spoken(str(declared.get("url", "")), self.source.ts_recv)
-        self._pipelines[number] = Pipeline(spoken, self.instruments, handler, source=number, reference=self.reference,
-                                           skip_superseded=self.skip_superseded, latency=self.latency)
+        pipeline = Pipeline(spoken, self.instruments, handler, source=number, reference=self.reference,
+                            skip_superseded=self.skip_superseded, latency=self.latency)
+        self._pipelines[number] = pipeline
+        self._runs[number] = (self.source.run, declared)
+        self._all_pipelines.append(pipeline)
 
     cdef Pipeline _pipeline(self, int number):
         if number == self._last_number and self._last_pipeline is not None:

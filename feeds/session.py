@@ -9,9 +9,11 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 from feeds.book import OrderBook
 from feeds.checks import CheckResult, QuoteCheck
@@ -24,7 +26,15 @@ from feeds.exchange import exchange as find_exchange
 from feeds.instrument import Instruments
 from feeds.latency import Latency, LatencyProbe
 from feeds.pipeline import Pipeline, Problem
-from feeds.recording import Damage, RawSource, RecordingWriter, open_recording
+from feeds.recording import (
+    Damage,
+    MergedSource,
+    RawSource,
+    RecordingConfig,
+    RecordingError,
+    RecordingWriter,
+    open_session,
+)
 from feeds.replay import Replay, ReplayWindow
 from feeds.subscription import DEFAULT_CHANNELS, Subscription, subscriptions
 from picows import start_busy_polling
@@ -64,6 +74,7 @@ class Report:
     digest: str = ""
     recorded_digest: str | None = None  # of the live run, where the recording has one for this policy
     dropped: int = 0  # messages that the recording had no room for
+    recording_error: str | None = None  # why the recording ended before the session
     problems: dict[str, Problem] = field(default_factory=dict)
     order_books: list[OrderBook] = field(default_factory=list)
     latency: Latency | None = None  # where it was asked for
@@ -138,6 +149,7 @@ async def live(
     channels: Sequence[str] = DEFAULT_CHANNELS,
     policy: str = "batch",
     record_to: str | os.PathLike[str] | None = None,
+    recording: RecordingConfig | None = None,
     duration: float | None = None,
     stop: asyncio.Event | None = None,
     endpoints: Endpoints | None = None,
@@ -147,11 +159,12 @@ async def live(
 ) -> Report:
     """Run `handler` on live data until `duration` (seconds) has passed, `stop` is set or the task is cancelled.
 
-    `policy` is one of `feeds.conflation.POLICIES`. `record_to` names a new file that gets everything received.
-    `latency` measures where the time between packet and handler goes, for `Report.latency`. `config` is a
-    `feeds.live.feed.FeedConfig`. Raises UnknownExchange, UnknownSymbol and ConfigError for what cannot be,
-    SubscriptionRefused for what the exchange refuses, FetchError without instrument metadata, and whatever the handler
-    raises (a strategy: StrategyError).
+    `policy` is one of `feeds.conflation.POLICIES`.
+    `record_to` names a new file that gets everything received, or a folder where `recording` says to rotate; a
+    recording that fails does not end the session, see `Report.recording_error`. `latency` measures where the time
+    between packet and handler goes, for `Report.latency`. `config` is a `feeds.live.feed.FeedConfig`. Raises
+    UnknownExchange, UnknownSymbol and ConfigError for what cannot be, SubscriptionRefused for what the exchange
+    refuses, FetchError without instrument metadata, and whatever the handler raises (a strategy: StrategyError).
     """
     from feeds.live.feed import LiveFeed  # aiohttp: only for who goes live
 
@@ -159,7 +172,10 @@ async def live(
     chain = _Chain(handler, policy, Latency(is_live=True) if latency else None)
     report = Report("live", policy)
     wanted = subscriptions(symbols, channels)
-    writer = None if record_to is None else RecordingWriter(record_to, metadata={"policy": policy})
+    recording = recording or RecordingConfig()
+    writer = None
+    if record_to is not None:
+        writer = RecordingWriter(record_to, metadata={"policy": policy}, **msgspec.structs.asdict(recording))
     began = time.monotonic()
     try:
         async with LiveFeed(
@@ -174,23 +190,42 @@ async def live(
             latency=chain.latency,
         ) as feed:
             ending = asyncio.ensure_future(_stop_later(feed.stop, duration, stop))
+            flushing = None if writer is None else asyncio.ensure_future(_flush(writer, recording.flush_interval))
             chain.start()
             try:
                 await feed.run()
             finally:
                 ending.cancel()
+                if flushing is not None:
+                    flushing.cancel()
                 chain.stop()
                 report.elapsed = time.monotonic() - began
                 report.frames = sum(line.receiver.frames for line in feed.lines)
                 report.connects = sum(line.connects for line in feed.lines)
                 chain.fill(report, [line.pipeline for line in feed.lines])
-                if writer is not None:
+                if writer is not None and writer.problem is None:
                     writer.note("digest", {"policy": policy, "digest": report.digest, "callbacks": report.callbacks})
     finally:
         if writer is not None:
-            writer.close()
+            try:
+                writer.close()
+            except RecordingError as error:
+                report.recording_error = str(error)
             report.dropped = writer.dropped
     return report
+
+
+async def _flush(
+    writer: RecordingWriter,
+    interval: float,
+    *,
+    now: Callable[[], int] = time.time_ns,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Have what was recorded written in time, also when no message follows."""
+    while True:
+        await sleep(interval / 4)
+        writer.flush_due(now() + int(interval * 250_000_000))  # what would be late the next time is due now
 
 
 async def _stop_later(stop_feed: Callable[[], None], duration: float | None, stop: asyncio.Event | None) -> None:
@@ -242,6 +277,7 @@ def replay(
     policy: str = "batch",
     speed: float | None = None,
     start: int | None = None,
+    warm_up: float | None = None,
     end: int | None = None,
     check: bool = False,
     reference: bool = False,
@@ -250,17 +286,17 @@ def replay(
     progress: Callable[[RawSource], None] | None = None,
     latency: bool = False,
 ) -> Report:
-    """Run `handler` on recordings, one after the other, through the code that runs live.
+    """Run `handler` on recordings through the code that runs live; several files, and folders, merged by receive time.
 
     `speed` paces by the recorded receive times (1.0 = as it was, None = as fast as possible). Data events before
     `start` and messages after `end` (ns since the epoch, receive time) are not delivered; what lies before `start`
-    still builds the books. `check` compares books with quotes where the exchange numbers both alike, in a pass of its
-    own, which sees all of them. `reference` decodes everything with the reference engine. `latency` measures decoding,
-    books and callbacks, for `Report.latency`. Bursts are those of the recording: "batch" and "drained" are the same
-    here. Raises RecordingError, and whatever the handler raises (a strategy: StrategyError).
+    still builds the books: all of it, or, with `warm_up`, so many seconds, to which the index of a recording leads.
+    Books are then SYNCING until a snapshot comes, which for some exchanges is the next reconnect. `check` compares
+    books with quotes where the exchange numbers both alike, in a pass of its own, which sees all of them. `reference`
+    decodes everything with the reference engine. `latency` measures decoding, books and callbacks, for
+    `Report.latency`. Bursts are those of the recording: "batch" and "drained" are the same here. Raises
+    RecordingError, and whatever the handler raises (a strategy: StrategyError).
     """
-    if isinstance(paths, str | os.PathLike):
-        paths = [paths]
     chain = _Chain(handler, policy, Latency() if latency else None)
     head = chain.head if start is None else ReplayWindow(chain.head, start)
     report = Report("replay", policy)
@@ -269,25 +305,32 @@ def replay(
     began = time.monotonic()
     chain.start()
     try:
-        for path in paths:
-            with open_recording(path, format=format, exchange=exchange) as source:
-                run = Replay(
-                    source,
-                    head,
-                    instruments=instruments,
-                    reference=reference,
-                    skip_superseded=chain.conflator is not None,
-                    latency=chain.latency,
-                )
-                for _ in _slices(run, speed, end):
-                    if progress is not None:
-                        progress(source)
-                pipelines += run.pipelines
-                report.damages += source.damages
-                noted = run.notes.get("digest")
-                is_whole = len(paths) == 1 and start is None and end is None
-                if is_whole and noted and (noted["policy"] == "none") == (policy == "none"):
-                    report.recorded_digest = noted["digest"]
+        with open_session(paths, format=format, exchange=exchange) as source:
+            run = Replay(
+                source,
+                head,
+                instruments=instruments,
+                reference=reference,
+                skip_superseded=chain.conflator is not None,
+                latency=chain.latency,
+            )
+            if start is not None and warm_up is not None:
+                source.seek(start - int(warm_up * 1e9))
+            for _ in _slices(run, speed, end):
+                if progress is not None:
+                    progress(source)
+            pipelines += run.pipelines
+            noted = run.notes.get("digest")
+            is_one_run = source.runs == 1 if isinstance(source, MergedSource) else source.run == 0
+            if (
+                is_one_run
+                and start is None
+                and end is None
+                and noted
+                and (noted["policy"] == "none") == (policy == "none")
+            ):
+                report.recorded_digest = noted["digest"]
+        report.damages += source.damages
     finally:
         chain.stop()
         report.elapsed = time.monotonic() - began
@@ -298,7 +341,11 @@ def replay(
 
 
 def _compare(
-    paths: Sequence[str | os.PathLike[str]], end: int | None, *, reference: bool, **options: Any
+    paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+    end: int | None,
+    *,
+    reference: bool,
+    **options: Any,
 ) -> list[CheckResult]:
     """Compare the books of recordings with every quote, so without conflation."""
     checks: list[QuoteCheck] = []
@@ -307,11 +354,9 @@ def _compare(
         checks.append(QuoteCheck(downstream))
         return checks[-1]
 
-    instruments = Instruments()
-    for path in paths:
-        with open_recording(path, **options) as source:
-            run = Replay(source, EventHandler(), instruments=instruments, reference=reference, wrap=checked)
-            run.run(2**63 - 1 if end is None else end)
+    with open_session(paths, **options) as source:
+        run = Replay(source, EventHandler(), reference=reference, wrap=checked)
+        run.run(2**63 - 1 if end is None else end)
     return [result for result in (check.result() for check in checks) if result.compared]
 
 

@@ -8,6 +8,10 @@ from picows.listener cimport WSListener
 from picows.transport cimport WSTransport
 
 
+cdef enum:
+    MAX_FRAME_SIZES = 64        # a message in more frames is recorded without them
+
+
 # Between socket and pipeline: the one place on the data path that reads a clock, once per socket read. Everything that
 # reaches the pipeline passes here, and is recorded first.
 cdef class Receiver(WSListener):
@@ -31,7 +35,12 @@ cdef class Receiver(WSListener):
         int _more_reads                      # of the batch in progress
         object _drain_timer                  # loop.call_later handle: ends a batch whose next read does not come
 
+        # The data frames of the message in progress, for the record: their payload sizes, as far as there is room.
+        uint64_t _frame_sizes[MAX_FRAME_SIZES]
+        uint64_t _message_frames
+
     cdef int _receive(self, WSFrame frame) except -1
+    cdef bint _add(self, WSFrame frame) except -1
     # Whether the batch takes the next read in.
     cdef bint _drains_on(self) except -1
     cdef int _batch_ended(self) except -1

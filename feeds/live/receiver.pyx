@@ -84,13 +84,14 @@ cdef class Receiver(WSListener):
             else:
                 self._batch_ended()
         self.frames += 1
-        if frame.msg_type < WSMsgType.CLOSE and self._assembler.add(frame):
+        if frame.msg_type < WSMsgType.CLOSE and self._add(frame):
             kind = KIND_TEXT if self._assembler.msg_type == WSMsgType.TEXT else KIND_BINARY
             if last:
                 kind |= LAST_IN_BATCH
             if self.writer is not None:
                 self.writer.write_view(self.ts_recv, self.source, kind, self._assembler.payload_ptr,
-                                       self._assembler.payload_size)
+                                       self._assembler.payload_size, None, frame.kernel_time_ns, self._frame_sizes,
+                                       self._message_frames if self._message_frames <= MAX_FRAME_SIZES else 0)
             self.pipeline.on_view(self._assembler.payload_ptr, self._assembler.payload_size, self.ts_recv, last)
         elif last:
             self._end_batch()
@@ -121,6 +122,15 @@ cdef class Receiver(WSListener):
             self._drain_timer.cancel()
             self._drain_timer = None
         return 0
+
+    cdef inline bint _add(self, WSFrame frame) except -1:
+        """Add a data frame to its message, and its size to the sizes; True if it completes the message."""
+        if frame.msg_type != WSMsgType.CONTINUATION:
+            self._message_frames = 0
+        if self._message_frames < MAX_FRAME_SIZES:
+            self._frame_sizes[self._message_frames] = frame.payload_size
+        self._message_frames += 1
+        return self._assembler.add(frame)
 
     cpdef on_ws_disconnected(self, WSTransport transport):
         self._batch_ended()

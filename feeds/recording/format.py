@@ -1,4 +1,4 @@
-"""Layout of version 1 of our recording format: the file header and the block header.
+"""Layout of version 1 of our recording format: file header, block header, index and end.
 
 docs/recording-format.md is the specification, and explains the choices. The records inside a block are encoded and
 decoded where that happens per message: `record.pxd`, `writer.pyx`, `reader.pyx`.
@@ -6,6 +6,7 @@ decoded where that happens per message: `record.pxd`, `writer.pyx`, `reader.pyx`
 
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 __all__ = [
@@ -14,20 +15,29 @@ __all__ = [
     "BLOCK_INDEX",
     "BLOCK_MAGIC",
     "BLOCK_MESSAGES",
+    "BLOCK_SEGMENT",
     "COMPRESSION_NONE",
     "COMPRESSION_ZSTD",
+    "DECLARES_SOURCES",
+    "END_SIZE",
     "FILE_HEADER_SIZE",
     "FILE_MAGIC",
     "MAX_BLOCK_SIZE",
     "MAX_METADATA_SIZE",
+    "SEGMENT_BEGINS",
     "SESSION_SIZE",
     "VERSION",
     "BlockHeader",
     "FileHeader",
+    "IndexEntry",
     "pack_block_header",
+    "pack_end",
     "pack_file_header",
+    "pack_index",
     "unpack_block_header",
+    "unpack_end",
     "unpack_file_header",
+    "unpack_index",
 ]
 
 VERSION: Final = 1
@@ -38,8 +48,13 @@ BLOCK_MAGIC: Final = b"\xf5BLK"
 SESSION_SIZE: Final = 8
 
 BLOCK_MESSAGES: Final = 1
-BLOCK_INDEX: Final = 2  # reserved: readers of version 1 step over it, as over every type they do not know
+BLOCK_INDEX: Final = 2
 BLOCK_END: Final = 3
+BLOCK_SEGMENT: Final = 4
+
+# What an index says of a block.
+DECLARES_SOURCES: Final = 1
+SEGMENT_BEGINS: Final = 2
 
 COMPRESSION_NONE: Final = 0
 COMPRESSION_ZSTD: Final = 1
@@ -50,9 +65,14 @@ MAX_BLOCK_SIZE: Final = 64 << 20  # raw bytes; a writer keeps to it, a reader ma
 _FILE_HEADER: Final = struct.Struct("<8sHHI8sI")
 _BLOCK_HEADER: Final = struct.Struct("<4s8sIHHIIIqqI")
 _CHECKSUM: Final = struct.Struct("<I")
+_OFFSET: Final = struct.Struct("<Q")
+_INDEX_ENTRY: Final = struct.Struct("<QqqII")
 
 FILE_HEADER_SIZE: Final = _FILE_HEADER.size + _CHECKSUM.size
 BLOCK_HEADER_SIZE: Final = _BLOCK_HEADER.size + _CHECKSUM.size
+END_SIZE: Final = (
+    BLOCK_HEADER_SIZE + _OFFSET.size
+)  # of the whole block, so that it can be found from the end of the file
 
 
 class FileHeader(NamedTuple):
@@ -87,6 +107,18 @@ class BlockHeader(NamedTuple):
     """CRC-32 of the stored bytes."""
 
 
+class IndexEntry(NamedTuple):
+    """Where a block of messages is, or where a segment begins."""
+
+    offset: int
+    """From the start of the file."""
+    first_ts_recv: int
+    last_ts_recv: int
+    messages: int
+    flags: int
+    """`DECLARES_SOURCES` | `SEGMENT_BEGINS`."""
+
+
 def pack_file_header(header: FileHeader) -> bytes:
     packed = _FILE_HEADER.pack(
         FILE_MAGIC, header.version, 0, header.metadata_size, header.session, header.metadata_checksum
@@ -113,6 +145,42 @@ def unpack_block_header(data: bytes) -> BlockHeader | None:
     if magic != BLOCK_MAGIC or not _is_intact(data):
         return None
     return BlockHeader(*fields)
+
+
+def pack_index(start: int, entries: Iterable[IndexEntry]) -> bytes:
+    """Return the content of an index of everything from the offset `start` on."""
+    return _OFFSET.pack(start) + b"".join(_INDEX_ENTRY.pack(*entry) for entry in entries)
+
+
+def unpack_index(content: bytes | bytearray | memoryview) -> tuple[int, list[IndexEntry]] | None:
+    """Return where an index begins and its entries; None if `content` is none."""
+    if len(content) < _OFFSET.size or (len(content) - _OFFSET.size) % _INDEX_ENTRY.size:
+        return None
+    [start] = _OFFSET.unpack_from(content)
+    entries = [IndexEntry(*fields) for fields in _INDEX_ENTRY.iter_unpack(content[_OFFSET.size :])]
+    at = start
+    for entry in entries:
+        if entry.offset < at:
+            return None
+        at = entry.offset + BLOCK_HEADER_SIZE
+    return start, entries
+
+
+def pack_end(session: bytes, sequence: int, index_offset: int) -> bytes:
+    """Return the block that closes a recording; `index_offset` 0 = there is no index."""
+    content = _OFFSET.pack(index_offset)
+    size = len(content)
+    header = BlockHeader(session, sequence, BLOCK_END, COMPRESSION_NONE, size, size, 0, 0, 0, zlib.crc32(content))
+    return pack_block_header(header) + content
+
+
+def unpack_end(data: bytes) -> tuple[BlockHeader, int] | None:
+    """Return the header and the offset of the index from an end block (64 bytes), None if it is none."""
+    header = unpack_block_header(data) if len(data) == END_SIZE else None
+    content = data[BLOCK_HEADER_SIZE:]
+    if header is None or header.type != BLOCK_END or header.stored_size != len(content):
+        return None
+    return (header, *_OFFSET.unpack(content)) if zlib.crc32(content) == header.checksum else None
 
 
 def _is_intact(header: bytes) -> bool:

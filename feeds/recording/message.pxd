@@ -19,7 +19,7 @@ cdef enum:
 # The other bits. Python has these two names as well.
 cpdef enum:
     LAST_IN_BATCH = 0x100       # the last complete message in the receive buffer
-    DRAINED = 0x200             # reserved: the socket had no more to read
+    DRAINED = 0x200             # the socket had no more to read
 
 
 # One thing that happened, and when. Immutable by convention: nothing here writes to it after it is made.
@@ -30,7 +30,12 @@ cdef class RawMessage:
         readonly int flags          # kind and bits, above
         readonly str tag            # what a reply, a note or a request is for; "" for most
         readonly bytes payload      # owned
+        readonly bytes extension    # what else is known, encoded as in the file; b"" for most
 
 
 # The constructor without its argument parsing.
-cdef RawMessage make_message(int64_t ts_recv, int source, int flags, str tag, bytes payload)
+cdef RawMessage make_message(int64_t ts_recv, int source, int flags, str tag, bytes payload, bytes extension=*)
+
+
+# Returns the kernel's receive time that an extension has, 0 if it has none.
+cdef int64_t kernel_time(const char* extension, Py_ssize_t size) noexcept

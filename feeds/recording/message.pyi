@@ -8,7 +8,7 @@ __all__ = ["DRAINED", "LAST_IN_BATCH", "Kind", "RawMessage"]
 LAST_IN_BATCH: Final = 0x100
 """Bit of `RawMessage.flags`: the last complete message in the receive buffer."""
 DRAINED: Final = 0x200
-"""Bit of `RawMessage.flags`, reserved: the socket had no more to read."""
+"""Bit of `RawMessage.flags`: the socket had no more to read."""
 
 class Kind(enum.IntEnum):
     """What a message is: the low 8 bits of `RawMessage.flags`."""
@@ -40,11 +40,13 @@ class Kind(enum.IntEnum):
 class RawMessage:
     """One thing that happened, and when.
 
-    Equal to another with the same five values, and hashable. Not ordered: the order of a recording is the order of
+    Equal to another with the same values, and hashable. Not ordered: the order of a recording is the order of
     its messages, of which two may have the same `ts_recv`.
     """
 
-    def __init__(self, ts_recv: int, source: int, flags: int, tag: str = "", payload: bytes = b"") -> None: ...
+    def __init__(
+        self, ts_recv: int, source: int, flags: int, tag: str = "", payload: bytes = b"", extension: bytes = b""
+    ) -> None: ...
     @property
     def ts_recv(self) -> int:
         """When we received it, ns since the epoch; 0 = unknown."""
@@ -63,5 +65,17 @@ class RawMessage:
         """The kind; a plain int when a newer writer used one that we do not know."""
     @property
     def last_in_batch(self) -> bool: ...
+    @property
+    def drained(self) -> bool:
+        """Whether the socket had no more to read."""
+    @property
+    def extension(self) -> bytes:
+        """What else is known, encoded as in the file (docs/recording-format.md); empty for most."""
+    @property
+    def ts_kernel(self) -> int:
+        """When the kernel received it, ns since the epoch; 0 = unknown."""
+    @property
+    def frame_sizes(self) -> tuple[int, ...] | None:
+        """Sizes of the frames that it came in, their payloads inflated; None = one frame, or unknown."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...

@@ -19,6 +19,12 @@ cdef class RawSource:
         const char* payload
         Py_ssize_t size
         bytes tag
+        const char* extension       # what else is known, encoded; dies with `payload`
+        Py_ssize_t extension_size   # 0 for most
+
+        # Number of the run that the message is of, from 0: within one, a source is the same connection. A later one
+        # declares its sources anew.
+        readonly int64_t run
 
         readonly str path
         readonly dict metadata      # what the file says of itself; {} where the format says nothing
@@ -26,6 +32,7 @@ cdef class RawSource:
         # What could not be read. The list keeps the first `max_damages`, the count counts all.
         readonly list damages
         readonly Py_ssize_t damage_count
+        readonly int64_t lost_bytes         # of all
         readonly Py_ssize_t max_damages
         readonly bint strict        # raise RecordingDamaged instead
         # For a progress display: the position in the file, and its size when it was opened. Bytes on disk, compressed.
@@ -44,6 +51,12 @@ cdef class RawSource:
     # A copy of the current message, which stays valid.
     cpdef RawMessage message(self)
     cpdef close(self)
+    # Goes to where messages at `ts` (ns since the epoch) or later begin: what follows are the declarations of the sources,
+    # then the messages from a place on that is before the first of those. Returns False, and stays, where the format has
+    # no way but reading.
+    cpdef bint seek(self, int64_t ts) except -1
+    # When the kernel received the current message; 0 = unknown.
+    cdef int64_t ts_kernel(self)
 
     # For implementations.
     # Sets `path`, `total_bytes` and `_file`, which read(), seek() and readinto() then work on.
@@ -70,6 +83,7 @@ cdef class RecordingReader(RawSource):
         uint64_t previous_ts        # ts_recv of the message before, modulo 2**64
         Py_ssize_t remaining        # messages that the block's header still promises
         int64_t block_offset
+        int64_t segment_offset      # of the block that begins the current segment; 0 = the file's header does
 
         int64_t offset              # in the file, of the next block
         bytes session               # None while the file header is damaged and no block has been found
@@ -78,6 +92,16 @@ cdef class RecordingReader(RawSource):
         int64_t rescan_budget       # bytes of damaged blocks that may still be searched for a block inside
         object decompressor
 
+        # After seek(): offsets of blocks to be read first, for nothing but the declarations in them.
+        list declaring
+        bint only_declarations
+        int64_t destination         # the block to go on with after them
+        int64_t first_block         # offset
+        dict first_metadata         # of the file, where `metadata` is of the segment
+        list _index                 # of IndexEntry, once needed
+
+    # Reads on to the end; returns the sequence number that the next block would have.
+    cpdef int64_t skip_all(self) except -1
     cdef bint _next_block(self) except -1
     cdef int _end_block(self) except -1
     cdef int _skip_damaged_record(self) except -1

@@ -1,12 +1,14 @@
 """Reading recordings: the cursor that every reader is, and the reader of our own format."""
 
 import os
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from typing_extensions import Self
 
 from feeds.recording.errors import Damage
+from feeds.recording.format import IndexEntry
 from feeds.recording.message import RawMessage
 
 __all__ = ["RawSource", "RecordingReader"]
@@ -31,6 +33,9 @@ class RawSource:
     @property
     def damage_count(self) -> int: ...
     @property
+    def lost_bytes(self) -> int:
+        """Bytes that yielded no message because of damage, so far."""
+    @property
     def max_damages(self) -> int: ...
     @property
     def strict(self) -> bool:
@@ -41,6 +46,16 @@ class RawSource:
     @property
     def total_bytes(self) -> int:
         """Size of the file when it was opened."""
+    @property
+    def run(self) -> int:
+        """Number of the run that the current message is of, from 0: a later one declares its sources anew."""
+    def seek(self, ts: int) -> bool:
+        """Go to where messages received at `ts` (ns since the epoch) or later begin.
+
+        What follows are the declarations of the sources, then every message from a place on that is before the first of
+        those: some earlier ones come too. Before and behind the recording's span, that is its beginning and its last
+        block. False, and nothing is done, in formats that can only be read from the beginning.
+        """
     def message(self) -> RawMessage:
         """Return a copy of the current message. ValueError before the first and after the last."""
     def close(self) -> None:
@@ -59,7 +74,10 @@ class RecordingReader(RawSource):
     stepped over: every message in a whole block is returned, and `damages` says what was not, and where. A recording
     without its end (still being written, or its writer was killed) is read up to its last whole block.
 
-    `max_block_size` bounds the memory, which is twice that; blocks that want more are damage.
+    `max_block_size` bounds the memory, which is twice that; blocks that want more are damage. `salvage` takes a file
+    whose first bytes are damaged for a recording if there is a block of one in it.
+
+    `metadata` is that of the segment being read: a file that was appended to has several, and `run` counts them.
 
     Raises `NotARecording`, `UnsupportedVersion`, OSError; `RecordingDamaged` at the first damage when `strict`, here
     for the file header and from the iteration for the rest.
@@ -72,7 +90,18 @@ class RecordingReader(RawSource):
         strict: bool = False,
         max_block_size: int = ...,
         max_damages: int = 1000,
+        salvage: bool = False,
     ) -> None: ...
+    @property
+    def index(self) -> list[IndexEntry]:
+        """Where the blocks of messages and the segments are: from the file, or, where it has none, by reading it."""
+    def whole_blocks(self) -> Iterator[tuple[int, dict[str, Any], bytes, int, int, int, bool]]:
+        """Read on by blocks of messages: run, metadata, content, messages, first and last time, whether it declares.
+
+        The content is records, decompressed, up to the first malformed one.
+        """
+    def skip_all(self) -> int:
+        """Read on to the end; return the sequence number that another block would have."""
     @property
     def version(self) -> int:
         """Version of the format that the file is in."""

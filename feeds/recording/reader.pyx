@@ -12,24 +12,32 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp
 
-from feeds.recording.message cimport KIND_MASK, KIND_SOURCE, RawMessage, make_message
+from feeds.recording.message cimport KIND_MASK, KIND_SOURCE, RawMessage, kernel_time, make_message
 from feeds.recording.record cimport MAX_SOURCE, MAX_TAG_SIZE, get_varint, unzigzag
 
 from feeds.recording.errors import Damage, NotARecording, RecordingDamaged, UnsupportedVersion
 from feeds.recording.format import (
     BLOCK_END,
     BLOCK_HEADER_SIZE,
+    BLOCK_INDEX,
     BLOCK_MAGIC,
     BLOCK_MESSAGES,
+    BLOCK_SEGMENT,
     COMPRESSION_NONE,
     COMPRESSION_ZSTD,
+    DECLARES_SOURCES,
+    END_SIZE,
     FILE_HEADER_SIZE,
     FILE_MAGIC,
     MAX_BLOCK_SIZE,
     MAX_METADATA_SIZE,
+    SEGMENT_BEGINS,
     VERSION,
+    IndexEntry,
     unpack_block_header,
+    unpack_end,
     unpack_file_header,
+    unpack_index,
 )
 
 __all__ = ["RawSource", "RecordingReader"]
@@ -64,8 +72,15 @@ cdef class RawSource:
             self._tag_text = self.tag.decode("utf-8", "surrogateescape")
             self._tag_seen = self.tag
         return make_message(
-            self.ts_recv, self.source, self.flags, self._tag_text, PyBytes_FromStringAndSize(self.payload, self.size)
+            self.ts_recv, self.source, self.flags, self._tag_text, PyBytes_FromStringAndSize(self.payload, self.size),
+            PyBytes_FromStringAndSize(self.extension, self.extension_size) if self.extension_size else b"",
         )
+
+    cpdef bint seek(self, int64_t ts) except -1:
+        return False
+
+    cdef int64_t ts_kernel(self):
+        return kernel_time(self.extension, self.extension_size)
 
     cpdef close(self):
         self.payload = NULL
@@ -102,6 +117,7 @@ cdef class RawSource:
 
     cdef int _report(self, damage) except -1:
         self.damage_count += 1
+        self.lost_bytes += damage.lost_bytes
         if self.strict:
             raise RecordingDamaged(self.path, damage)
         if self.damage_count <= self.max_damages:
@@ -131,7 +147,8 @@ cdef class RecordingReader(RawSource):
     """Read a recording in our own format."""
 
     def __init__(
-        self, path, *, bint strict=False, Py_ssize_t max_block_size=MAX_BLOCK_SIZE, Py_ssize_t max_damages=1000
+        self, path, *, bint strict=False, Py_ssize_t max_block_size=MAX_BLOCK_SIZE, Py_ssize_t max_damages=1000,
+        bint salvage=False,
     ):
         if not 0 < max_block_size <= MAX_BLOCK_SIZE:
             raise ValueError(f"max_block_size: expected 1 to {MAX_BLOCK_SIZE}, found {max_block_size}")
@@ -140,15 +157,24 @@ cdef class RecordingReader(RawSource):
         self.max_damages = max_damages
         self.raw = bytearray()
         self.stored = bytearray()
+        self.declaring = []
         # A frame that needs more memory than the largest block is refused. Windows are powers of two from 1 KiB.
         self.decompressor = zstandard.ZstdDecompressor(max_window_size=max(1024, 1 << (max_block_size - 1).bit_length()))
         self._open(path)
         self.rescan_budget = self.total_bytes + MAX_BLOCK_SIZE
         try:
-            self._read_file_header()
+            self._read_file_header(salvage)
         except BaseException:
             self.close()
             raise
+        self.first_block = self.offset
+        self.first_metadata = self.metadata
+
+    @property
+    def index(self):
+        if self._index is None:
+            self._index = self._stored_index()
+        return list(self._index)
 
     cdef bint advance(self) except -1:
         cdef uint64_t ts, source, flags, tag_size, extension_size, payload_size
@@ -182,7 +208,12 @@ cdef class RecordingReader(RawSource):
                     and tag_size <= left and extension_size <= left - tag_size
                     and payload_size <= left - tag_size - extension_size
                 ):
-                    break
+                    if not self.only_declarations or flags & KIND_MASK == KIND_SOURCE:
+                        break
+                    self.previous_ts += unzigzag(ts)
+                    self.remaining -= 1
+                    p += tag_size + extension_size + payload_size
+                    continue
             self._skip_damaged_record()
             p = self.position
 
@@ -192,7 +223,10 @@ cdef class RecordingReader(RawSource):
         self.flags = <int> flags
         if <uint64_t> PyBytes_GET_SIZE(self.tag) != tag_size or memcmp(PyBytes_AS_STRING(self.tag), p, tag_size) != 0:
             self.tag = PyBytes_FromStringAndSize(<const char*> p, <Py_ssize_t> tag_size)
-        p += tag_size + extension_size
+        p += tag_size
+        self.extension = <const char*> p
+        self.extension_size = <Py_ssize_t> extension_size
+        p += extension_size
         self.payload = <const char*> p
         self.size = <Py_ssize_t> payload_size
         self.position = p + payload_size
@@ -231,6 +265,8 @@ cdef class RecordingReader(RawSource):
         self._end_block()
         while self._file is not None:
             self.position = self.end = NULL
+            if self.only_declarations:
+                self._visit_next()
             self.block_offset = self.offset
             self.bytes_read = self.offset
             data = self._read_at(self.offset, BLOCK_HEADER_SIZE)
@@ -255,6 +291,8 @@ cdef class RecordingReader(RawSource):
             if not self._follows(header):
                 continue
             self.complete = header.type == BLOCK_END
+            if header.type == BLOCK_SEGMENT:
+                self._begin_segment(header)
             if header.type != BLOCK_MESSAGES:
                 continue
             self.position = <const uint8_t*> PyByteArray_AS_STRING(self.raw)
@@ -265,6 +303,165 @@ cdef class RecordingReader(RawSource):
                 return True
             self._end_block()
         return False
+
+    def _begin_segment(self, header):
+        """The writer reopened the file: its sources are declared anew."""
+        self.run += 1
+        self.segment_offset = self.block_offset
+        self._forget_sources()
+        self._set_metadata(bytes(memoryview(self.raw)[:header.raw_size]), self.block_offset)
+
+    def _forget_sources(self):
+        self.sources.clear()
+        self._declared_sizes.clear()
+        self.declared_size = 0
+
+    # --- seeking ------------------------------------------------------------------------------------------------------
+
+    cpdef bint seek(self, int64_t ts) except -1:
+        """Where the index ends before `ts`, its last block is the place: a file that is being written goes on there."""
+        if self._file is None:
+            raise ValueError(f"{self.path}: the recording is closed")
+        declaring = []
+        destination = self.first_block
+        run = 0
+        for entry in self.index:
+            destination = entry.offset
+            if entry.flags & SEGMENT_BEGINS:
+                declaring.clear()
+                run += 1
+            elif entry.last_ts_recv >= ts:
+                break
+            if entry.flags:
+                declaring.append(destination)
+        if destination in declaring:
+            declaring.remove(destination)
+        self.payload = NULL
+        self.position = self.end = NULL
+        self.remaining = 0
+        self.declaring = declaring
+        self.destination = destination
+        self.only_declarations = True
+        self.sequence = 0
+        self.run = run - (run > 0)          # the block that begins a segment is read, and counts
+        self._forget_sources()
+        self.metadata = self.first_metadata
+        return True
+
+    cpdef int64_t skip_all(self) except -1:
+        while self.advance():
+            pass
+        return self.sequence
+
+    def _visit_next(self):
+        """Go to the next block with declarations, and after the last of them to where seek() wanted to go."""
+        if self.declaring:
+            self.offset = self.declaring.pop(0)
+        else:
+            self.offset = self.destination
+            self.only_declarations = False
+        self.after_damage = True        # what is stepped over is not missing
+
+    def _stored_index(self):
+        """Return the index: what is in the file of it, and for the rest what reading tells."""
+        entries = []
+        stop = self.total_bytes
+        while stop > self.first_block:
+            found = self._index_before(stop)
+            if found is None:
+                return self._scan(stop) + entries
+            stop = found[0]
+            entries = found[1] + entries
+        return entries
+
+    def _index_before(self, int64_t stop):
+        """Return the index that ends at `stop`, where it begins and its entries; None if there is no whole one."""
+        if stop - <int64_t> END_SIZE < self.first_block:
+            return None
+        end = unpack_end(self._read_at(stop - <int64_t> END_SIZE, END_SIZE))
+        if end is None or end[0].session != self.session or not self.first_block <= end[1] < stop:
+            return None
+        data = self._read_at(end[1], BLOCK_HEADER_SIZE)
+        header = unpack_block_header(data) if len(data) == BLOCK_HEADER_SIZE else None
+        if (
+            header is None or header.session != self.session or header.type != BLOCK_INDEX
+            or header.stored_size > header.raw_size or header.raw_size > self.max_block_size
+            or end[1] + <int64_t> (BLOCK_HEADER_SIZE + header.stored_size + END_SIZE) != stop
+        ):
+            return None
+        content = self._read_at(end[1] + <int64_t> BLOCK_HEADER_SIZE, header.stored_size)
+        if len(content) != header.stored_size or zlib.crc32(content) != header.checksum:
+            return None
+        if header.compression == COMPRESSION_ZSTD:
+            try:
+                with self.decompressor.stream_reader(content, read_size=max(1, len(content))) as stream:
+                    content = stream.read(header.raw_size)
+            except zstandard.ZstdError:
+                return None
+        found = unpack_index(content)
+        if found is None or not self.first_block <= found[0] <= end[1] or (found[1] and found[1][-1].offset >= end[1]):
+            return None
+        return found
+
+    def _scan(self, int64_t stop):
+        """Return the index of what is before `stop` by reading it."""
+        cdef RecordingReader other = RecordingReader(self.path if self._owns_file else self._file,
+                                                     max_block_size=self.max_block_size)
+        cdef int64_t offset = -1
+        cdef int64_t run = 0
+        cdef int64_t first = 0, last = 0
+        cdef Py_ssize_t messages = 0
+        cdef int flags = 0
+        entries = []
+        with other:
+            while other.advance() and other.block_offset < stop:
+                if other.block_offset != offset:
+                    if messages:
+                        entries.append(IndexEntry(offset, first, last, messages, flags))
+                    if other.run != run:
+                        entries.append(IndexEntry(other.segment_offset, 0, 0, 0, SEGMENT_BEGINS))
+                        run = other.run
+                    offset = other.block_offset
+                    first = last = 0
+                    messages = flags = 0
+                messages += 1
+                if other.ts_recv != 0:
+                    first = min(first or other.ts_recv, other.ts_recv)
+                    last = max(last or other.ts_recv, other.ts_recv)
+                if other.flags & KIND_MASK == KIND_SOURCE:
+                    flags |= DECLARES_SOURCES
+        if messages:
+            entries.append(IndexEntry(offset, first, last, messages, flags))
+        return entries
+
+    def whole_blocks(self):
+        cdef int64_t offset = -1
+        cdef int64_t first = 0, last = 0
+        cdef Py_ssize_t messages = 0, good = 0
+        cdef bint declares = False
+        run = metadata = content = None
+        while self.advance():
+            if self.block_offset != offset:
+                if messages:
+                    yield run, metadata, content[:good], messages, first, last, declares
+                run, metadata = self.run, self.metadata
+                offset = self.block_offset
+                content = PyBytes_FromStringAndSize(
+                    PyByteArray_AS_STRING(self.raw), <const char*> self.end - PyByteArray_AS_STRING(self.raw)
+                )
+                first = last = 0
+                messages = 0
+                declares = False
+            messages += 1
+            good = <const char*> self.position - PyByteArray_AS_STRING(self.raw)
+            if self.ts_recv != 0:
+                first = min(first or self.ts_recv, self.ts_recv)
+                last = max(last or self.ts_recv, self.ts_recv)
+            declares = declares or self.flags & KIND_MASK == KIND_SOURCE
+        if messages:
+            yield run, metadata, content[:good], messages, first, last, declares
+
+    # --- blocks -------------------------------------------------------------------------------------------------------
 
     def _load(self, header):
         """Read and check the content of a block, and step over it. False if it is damaged: that is reported."""
@@ -373,11 +570,15 @@ cdef class RecordingReader(RawSource):
             base += max(0, len(window) - keep)
             window = window[-keep:]
 
-    def _read_file_header(self):
+    def _read_file_header(self, bint salvage):
         data = self._read_at(0, FILE_HEADER_SIZE)
         if not data:
             raise NotARecording(f"{self.path}: expected a recording, found an empty file")
         if data[: len(FILE_MAGIC)] != FILE_MAGIC:
+            if salvage and self._find_block(0) < self.total_bytes:
+                self.version = VERSION
+                self._resume("file header", "its magic", _excerpt(data))
+                return
             raise NotARecording(f"{self.path}: expected a recording that begins {FILE_MAGIC!r}, found {data[:16]!r}")
         self.version = VERSION
         if len(data) < FILE_HEADER_SIZE:
@@ -406,15 +607,18 @@ cdef class RecordingReader(RawSource):
             self._resume("metadata checksum", f"{header.metadata_checksum:08x}", f"{checksum:08x}")
         else:
             self.offset += len(text)
-            try:
-                metadata = orjson.loads(text)
-            except orjson.JSONDecodeError:
-                metadata = None
-            if isinstance(metadata, dict):
-                self.metadata = metadata
-            else:
-                self._report(Damage(FILE_HEADER_SIZE, "metadata", "a JSON object", _excerpt(text), len(text)))
+            self._set_metadata(text, FILE_HEADER_SIZE)
         self.bytes_read = self.offset
+
+    def _set_metadata(self, text, offset):
+        try:
+            metadata = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            metadata = None
+        if isinstance(metadata, dict):
+            self.metadata = metadata
+        else:
+            self._report(Damage(offset, "metadata", "a JSON object", _excerpt(text), len(text)))
 
     def _read_at(self, int64_t offset, Py_ssize_t size):
         """Return the bytes at `offset`: `size` of them, fewer only at the end of the file."""

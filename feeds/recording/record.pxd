@@ -5,8 +5,11 @@ Six varints, then three strings of bytes:
     ts_recv  zigzag of the difference to the record before, the first one's to 0; modulo 2**64
     source   flags   tag_size   extension_size   payload_size
     tag      extension          payload
+
+The extension is items: two varints, what it is and its size, and so many bytes.
 """
 from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy
 
 
 cdef enum:
@@ -15,6 +18,9 @@ cdef enum:
     MAX_RECORD_HEAD = 2 * MAX_VARINT_SIZE + 4 * 5
     MAX_SOURCE = 65535          # the highest number of a source
     MAX_TAG_SIZE = 65535
+    KERNEL_TIME_ITEM = 1
+    FRAME_SIZES_ITEM = 2
+    KERNEL_TIME_SIZE = 10       # the whole item
 
 
 # Writes at most MAX_VARINT_SIZE bytes at `p`; returns where the next byte goes.
@@ -52,3 +58,28 @@ cdef inline uint64_t zigzag(uint64_t difference) noexcept nogil:
 
 cdef inline uint64_t unzigzag(uint64_t value) noexcept nogil:
     return (value >> 1) ^ (0 - (value & 1))
+
+
+# Writes KERNEL_TIME_SIZE bytes. (Every system that we build for is little-endian, as the format is.)
+cdef inline uint8_t* put_kernel_time(uint8_t* p, int64_t ts_kernel) noexcept nogil:
+    p[0] = KERNEL_TIME_ITEM
+    p[1] = 8
+    memcpy(p + 2, &ts_kernel, 8)
+    return p + KERNEL_TIME_SIZE
+
+
+# Finds an item of an extension: returns where its content is and sets `size`; NULL if there is none, or only damage.
+cdef inline const uint8_t* find_item(
+    const uint8_t* p, const uint8_t* end, uint64_t wanted, uint64_t* size
+) noexcept nogil:
+    cdef uint64_t item
+    while p < end:
+        p = get_varint(p, end, &item)
+        if p != NULL:
+            p = get_varint(p, end, size)
+        if p == NULL or size[0] > <uint64_t> (end - p):
+            return NULL
+        if item == wanted:
+            return p
+        p += size[0]
+    return NULL

@@ -1,50 +1,48 @@
 # cython: language_level=3
 """Writing recordings."""
-import contextlib
+import errno
 import importlib.metadata
-import io
 import os
 import sys
 import threading
 import time
 import warnings
-import zlib
 from collections import deque
+from datetime import datetime, timezone
 
 import orjson
-import zstandard
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from feeds.recording.message cimport KIND_MASK, KIND_NOTE, KIND_SOURCE, RawMessage
-from feeds.recording.record cimport MAX_RECORD_HEAD, MAX_SOURCE, MAX_TAG_SIZE, put_varint, zigzag
-
-from feeds.recording.errors import RecordingError, RecordingExists
-from feeds.recording.format import (
-    BLOCK_END,
-    BLOCK_HEADER_SIZE,
-    BLOCK_MESSAGES,
-    COMPRESSION_NONE,
-    COMPRESSION_ZSTD,
-    MAX_METADATA_SIZE,
-    SESSION_SIZE,
-    VERSION,
-    BlockHeader,
-    FileHeader,
-    pack_block_header,
-    pack_file_header,
+from feeds.recording.record cimport (
+    FRAME_SIZES_ITEM,
+    KERNEL_TIME_ITEM,
+    KERNEL_TIME_SIZE,
+    MAX_RECORD_HEAD,
+    MAX_SOURCE,
+    MAX_TAG_SIZE,
+    MAX_VARINT_SIZE,
+    put_kernel_time,
+    put_varint,
+    zigzag,
 )
+
+from feeds.recording.blocks import BlockWriter, pack_metadata
+from feeds.recording.config import RecordingConfig
+from feeds.recording.errors import RecordingError
 from feeds.recording.format import MAX_BLOCK_SIZE as _MAX_BLOCK_SIZE
 
 __all__ = ["RecordingWriter"]
 
 cdef Py_ssize_t MAX_BLOCK_SIZE = _MAX_BLOCK_SIZE
 cdef int THE_RECORDING = 0          # the source of what no connection caused
+SPACE_RETRY = 0.5                   # seconds until a full disk is tried again
 
 
 @cython.final
@@ -56,38 +54,33 @@ cdef class _Block:
         Py_ssize_t count
         int64_t first_ts
         int64_t last_ts
+        bint declares
+        bint new_file               # of a session of many: before anything else
         bint sync
         bint is_last
 
 
 @cython.final
 cdef class BlockFile:
-    def __init__(self, path, bytes metadata not None, *, Py_ssize_t buffer_size, int level, Py_ssize_t max_pending):
-        self.compressor = zstandard.ZstdCompressor(level=level, write_checksum=False, write_content_size=True)
-        self.session = os.urandom(SESSION_SIZE)
+    def __init__(self, new_part, *, Py_ssize_t buffer_size, Py_ssize_t max_pending, bint wait_for_space):
+        self.new_part = new_part
         self.buffer_size = buffer_size
         self.max_pending = max_pending
+        self.wait_for_space = wait_for_space
         self.jobs = deque()
         self.spare = []
         self.changed = threading.Condition()
-        if hasattr(path, "write"):
-            self.file = path
-        else:
-            try:
-                self.file = io.FileIO(path, "x")
-            except FileExistsError:
-                raise RecordingExists(f"{os.fsdecode(path)}: exists already; a recording never overwrites a file") from None
-            self.owns_file = True
-            self.directory = os.path.dirname(os.path.abspath(os.fsdecode(path)))
-        try:
-            self._write(pack_file_header(FileHeader(VERSION, len(metadata), self.session, zlib.crc32(metadata))))
-            self._write(metadata)
-        except BaseException:
-            if self.owns_file:
-                self.file.close()
-            raise
+        self.file = new_part(0)
         self.thread = threading.Thread(target=self._run, name="recording", daemon=True)
         self.thread.start()
+
+    @property
+    def blocks(self):
+        return self.blocks_before + self.file.blocks
+
+    @property
+    def bytes_written(self):
+        return self.bytes_before + self.file.size
 
     def is_full(self):
         return len(self.jobs) >= self.max_pending
@@ -97,6 +90,7 @@ cdef class BlockFile:
         with self.changed:
             self.jobs.append(block)
             self.submitted += 1
+            self.closing = self.closing or block.is_last
             self.changed.notify_all()
 
     def take_buffer(self):
@@ -120,7 +114,6 @@ cdef class BlockFile:
 
     def _run(self):
         cdef _Block block
-        cdef int64_t sequence = 0
         cdef bint is_last = False
         while not is_last:
             with self.changed:
@@ -128,21 +121,16 @@ cdef class BlockFile:
                     self.changed.wait()
                 block = self.jobs[0]
             is_last = block.is_last
-            if self.failure is None:
+            while self.failure is None:
                 try:
-                    if block.count:
-                        self._write_block(block, sequence)
-                        sequence += 1
-                    if block.is_last:
-                        self._write(pack_block_header(BlockHeader(
-                            self.session, sequence, BLOCK_END, COMPRESSION_NONE, 0, 0, 0, 0, 0, zlib.crc32(b"")
-                        )))
-                    if block.sync:
-                        self._sync()
+                    self._do(block)
+                    self.stalled = None
+                    break
                 except BaseException as error:      # whatever it is, the owner of the writer must hear of it
-                    self.failure = error
-                    self.failed = True
-            if is_last and self.owns_file:
+                    if not self._may_try_again(error):
+                        self.failure = error
+                        self.failed = True
+            if is_last:
                 try:
                     self.file.close()
                 except OSError as error:
@@ -157,44 +145,41 @@ cdef class BlockFile:
                 self.changed.notify_all()
             block = None
 
-    def _write_block(self, _Block block, int64_t sequence):
-        with memoryview(block.buffer)[:block.used] as raw:
-            compression, stored = COMPRESSION_ZSTD, self.compressor.compress(raw)
-            if len(stored) >= len(raw):
-                compression, stored = COMPRESSION_NONE, raw
-            self._write(pack_block_header(BlockHeader(
-                self.session, sequence, BLOCK_MESSAGES, compression, len(stored), len(raw), block.count,
-                block.first_ts, block.last_ts, zlib.crc32(stored),
-            )))
-            self._write(stored)
-        self.blocks += 1
+    def _do(self, _Block block):
+        """Do a job. What has been done of it is taken out of it, so that the rest can be tried again."""
+        if block.new_file:
+            following = self.new_part(self.part + 1)
+            try:
+                self.file.finish()
+                self.file.sync()
+            except BaseException:
+                following.discard()
+                raise
+            self.file.close()
+            self.blocks_before += self.file.blocks
+            self.bytes_before += self.file.size
+            self.file = following
+            self.part += 1
+            block.new_file = False
+        if block.count:
+            with memoryview(block.buffer)[:block.used] as raw:
+                self.file.write_messages(raw, block.count, block.first_ts, block.last_ts, declares=block.declares)
+            block.count = 0
+        if block.is_last:
+            self.file.finish()
+        if block.sync:
+            self.file.sync()
 
-    def _write(self, data):
-        cdef Py_ssize_t done = 0
-        cdef Py_ssize_t size = len(data)
-        with memoryview(data) as view:
-            while done < size:
-                n = self.file.write(view[done:])
-                if not n:       # None: a file that does not block, and is full
-                    raise OSError(f"expected to write {size - done} bytes, the file took {n}")
-                done += n
-                self.bytes_written += n
-
-    def _sync(self):
-        if not self.owns_file:
-            self.file.flush()
-            return
-        os.fsync(self.file.fileno())
-        if self.directory is not None:
-            # Where a folder cannot be opened or synced (its permissions, some network file systems), the data is as
-            # safe as the system can make it: no reason to stop recording.
-            with contextlib.suppress(OSError):
-                directory = os.open(self.directory, os.O_RDONLY)
-                try:
-                    os.fsync(directory)
-                finally:
-                    os.close(directory)
-            self.directory = None
+    def _may_try_again(self, error):
+        """Wait a while if the disk is full and may be emptied; False for any other error, and once we are closing."""
+        if not (self.wait_for_space and isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+            return False
+        with self.changed:
+            if self.closing:
+                return False
+            self.stalled = error
+            self.changed.wait_for(lambda: self.closing, SPACE_RETRY)
+        return True
 
 
 cdef class RecordingWriter:
@@ -203,36 +188,58 @@ cdef class RecordingWriter:
     def __cinit__(self):
         self.closed = True      # until there is something to close
 
-    def __init__(
-        self, path, *, metadata=None, Py_ssize_t block_size=256 * 1024, double flush_interval=1.0,
-        int compression_level=3, Py_ssize_t max_pending_blocks=64, str on_full not None="drop",
-    ):
-        if not 0 < block_size <= MAX_BLOCK_SIZE:
-            raise ValueError(f"block_size: expected 1 to {MAX_BLOCK_SIZE}, found {block_size}")
-        if not 0 < flush_interval <= 1e9:
-            raise ValueError(f"flush_interval: expected seconds, more than 0 and at most 1e9, found {flush_interval}")
-        if max_pending_blocks < 1:
-            raise ValueError(f"max_pending_blocks: expected at least 1, found {max_pending_blocks}")
-        if on_full not in ("drop", "stop"):
-            raise ValueError(f"on_full: expected 'drop' or 'stop', found {on_full!r}")
-        self.path = str(getattr(path, "name", repr(path))) if hasattr(path, "write") else os.fsdecode(path)
-        self.stop_when_full = on_full == "stop"
-        self.flush_interval = <int64_t> (flush_interval * 1e9)
+    def __init__(self, path, *, metadata=None, **options):
+        config = RecordingConfig(**options)
+        is_file = hasattr(path, "write")
+        self.path = str(getattr(path, "name", repr(path))) if is_file else os.fsdecode(path)
+        self.is_rotating = config.rotate_bytes is not None or config.rotate_interval is not None
+        if is_file and (self.is_rotating or config.append):
+            raise ValueError("path: expected the name of a file or folder to append to or rotate in, found a file object")
+        self.stop_when_full = config.on_full == "stop"
+        self.flush_interval = <int64_t> (config.flush_interval * 1e9)
+        self.rotate_bytes = config.rotate_bytes or 0
+        self.rotate_interval = <int64_t> ((config.rotate_interval or 0) * 1e9)
+        # The first message tells in which interval we are.
+        self.rotate_at = INT64_MIN if self.rotate_interval else INT64_MAX
         self.next_source = 1
         self.declared[THE_RECORDING] = True
+        created = time.time_ns()
         described = {
             "software": _software(),
-            "created": time.time_ns(),
+            "created": created,
             "clock": "ts_recv is nanoseconds since 1970-01-01T00:00:00Z, from the system's real-time clock",
         } | (metadata or {})
-        header = orjson.dumps(described)
-        if len(header) > MAX_METADATA_SIZE:
-            raise ValueError(f"metadata: expected at most {MAX_METADATA_SIZE} bytes of JSON, found {len(header)}")
+        level = config.compression_level
+        if self.is_rotating:
+            self.declarations = {}
+            os.makedirs(self.path, exist_ok=True)
+            session = os.urandom(8).hex()
+            folder = self.path          # not `self`, which the thread must not keep alive
+
+            def new_part(part):
+                packed = pack_metadata(described | {"session": session, "part": part})
+                return BlockWriter(os.path.join(folder, _part_name(created, part)), packed, level=level)
+        else:
+            packed = pack_metadata(described)
+
+            def new_part(part):
+                return BlockWriter(path, packed, level=level, append=config.append)
+
         self.blocks = BlockFile(
-            path, header, buffer_size=block_size, level=compression_level, max_pending=max_pending_blocks
+            new_part, buffer_size=config.block_size, max_pending=config.max_pending_blocks,
+            wait_for_space=not self.stop_when_full and not is_file,
         )
         self.buffer = self.blocks.take_buffer()
         self.closed = False
+
+    @property
+    def problem(self):
+        if self.blocks.failure is not None:
+            return f"writing failed: {self.blocks.failure}"
+        if self.stopped is not None:
+            return f"recording stopped: {self.stopped}"
+        stalled = self.blocks.stalled
+        return None if stalled is None else f"waiting for room on the disk: {stalled}"
 
     @property
     def pending_blocks(self):
@@ -251,43 +258,61 @@ cdef class RecordingWriter:
         if source > MAX_SOURCE:
             raise RecordingError(f"{self.path}: expected at most {MAX_SOURCE} sources, found one more")
         payload = orjson.dumps({"exchange": exchange, "url": url} | more)
-        self.write_view(
-            self.newest_ts if ts_recv is None else ts_recv, source, KIND_SOURCE,
-            PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload),
-        )
+        self.write_message(self.newest_ts if ts_recv is None else ts_recv, source, KIND_SOURCE, payload)
         return source
 
     def note(self, str tag not None, obj, *, ts_recv=None):
-        cdef bytes payload = orjson.dumps(obj)
-        self.write_view(
-            self.newest_ts if ts_recv is None else ts_recv, THE_RECORDING, KIND_NOTE,
-            PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), tag.encode("utf-8", "surrogateescape"),
-        )
+        self.write_message(self.newest_ts if ts_recv is None else ts_recv, THE_RECORDING, KIND_NOTE, orjson.dumps(obj), tag)
 
-    def write_message(self, int64_t ts_recv, int source, int flags, payload, str tag=""):
+    def write_message(self, int64_t ts_recv, int source, int flags, payload, str tag="", bytes extension not None=b""):
         cdef Py_buffer view
         cdef bytes tag_bytes = tag.encode("utf-8", "surrogateescape") if tag else None
+        cdef bint is_recorded
         PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
         try:
-            return self.write_view(ts_recv, source, flags, <const char*> view.buf, view.len, tag_bytes) == 1
+            is_recorded = self._write(
+                ts_recv, source, flags, <const char*> view.buf, view.len, tag_bytes,
+                PyBytes_AS_STRING(extension), PyBytes_GET_SIZE(extension),
+            )
         finally:
             PyBuffer_Release(&view)
+        if not is_recorded and (self.closed or self.blocks.failed):
+            self._refuse()
+        return is_recorded
 
     cpdef bint write(self, RawMessage message) except -1:
-        cdef bytes tag = message.tag.encode("utf-8", "surrogateescape") if message.tag else None
-        return self.write_view(
-            message.ts_recv, message.source, message.flags,
-            PyBytes_AS_STRING(message.payload), PyBytes_GET_SIZE(message.payload), tag,
+        return self.write_message(
+            message.ts_recv, message.source, message.flags, message.payload, message.tag, message.extension
         )
 
     cdef int write_view(
-        self, int64_t ts_recv, int source, int flags, const char* payload, Py_ssize_t size, bytes tag=None
+        self, int64_t ts_recv, int source, int flags, const char* payload, Py_ssize_t size, bytes tag=None,
+        int64_t ts_kernel=0, const uint64_t* frame_sizes=NULL, Py_ssize_t frames=0
     ) except -1:
-        cdef Py_ssize_t need = MAX_RECORD_HEAD + size
+        cdef uint8_t kernel_time[KERNEL_TIME_SIZE]
+        cdef bytes extension
+        if frames > 1:
+            extension = _pack_extension(ts_kernel, frame_sizes, frames)
+            return self._write(
+                ts_recv, source, flags, payload, size, tag, PyBytes_AS_STRING(extension), PyBytes_GET_SIZE(extension)
+            )
+        if ts_kernel != 0:
+            put_kernel_time(kernel_time, ts_kernel)
+            return self._write(
+                ts_recv, source, flags, payload, size, tag, <const char*> kernel_time, KERNEL_TIME_SIZE
+            )
+        return self._write(ts_recv, source, flags, payload, size, tag, NULL, 0)
+
+    cdef int _write(
+        self, int64_t ts_recv, int source, int flags, const char* payload, Py_ssize_t size, bytes tag,
+        const char* extension, Py_ssize_t extension_size
+    ) except -1:
+        cdef Py_ssize_t need = MAX_RECORD_HEAD + size + extension_size
         cdef bint is_source = flags & KIND_MASK == KIND_SOURCE
-        cdef uint64_t age
         if self.closed or self.blocks.failed:
-            self._refuse()
+            return self._lose(size)
+        if ts_recv >= self.rotate_at:
+            self._rotate(ts_recv)
         if is_source:
             self._declare(source, payload, size)
         elif source < 0 or source > MAX_SOURCE or not self.declared[source]:
@@ -303,20 +328,29 @@ cdef class RecordingWriter:
             and not self._make_room(need, ts_recv, size, is_source)
         ):
             return 0
-        self._append(ts_recv, source, flags, payload, size, tag)
+        self._append(ts_recv, source, flags, payload, size, tag, extension, extension_size)
         self.newest_ts = ts_recv
         self.unsynced = True
         if self.unsynced_since == 0:
             self.unsynced_since = ts_recv
-        elif ts_recv != 0:
-            # Either way: a clock that was set back must not stop us from flushing. Unsigned, so that it cannot overflow.
-            if ts_recv > self.unsynced_since:
-                age = <uint64_t> ts_recv - <uint64_t> self.unsynced_since
-            else:
-                age = <uint64_t> self.unsynced_since - <uint64_t> ts_recv
-            if age >= <uint64_t> self.flush_interval:
-                self._seal(True)        # if the queue is full, the next message tries again
+        elif ts_recv != 0 and self._age(ts_recv) >= <uint64_t> self.flush_interval:
+            self._seal(True)        # if the queue is full, the next message tries again
         return 1
+
+    def flush_due(self, int64_t now):
+        if self.closed or self.blocks.failed or not self.unsynced:
+            return
+        if self.unsynced_since == 0:        # only messages of unknown time: they are no older than this
+            self.unsynced_since = now
+        elif self._age(now) >= <uint64_t> self.flush_interval:
+            self._seal(True)
+
+    cdef inline uint64_t _age(self, int64_t now) noexcept:
+        """How long the oldest message that is not on the disk has waited."""
+        # Either way: a clock that was set back must not stop us from flushing. Unsigned, so that it cannot overflow.
+        if now > self.unsynced_since:
+            return <uint64_t> now - <uint64_t> self.unsynced_since
+        return <uint64_t> self.unsynced_since - <uint64_t> now
 
     def flush(self, *, bint wait=False):
         if self.closed or self.blocks.failed:
@@ -342,7 +376,7 @@ cdef class RecordingWriter:
         if self.blocks is None:
             return
         self.blocks.finish()
-        if self.blocks.failed and not self.failure_told:
+        if (self.blocks.failed or self.stopped is not None) and not self.failure_told:
             self._refuse()
 
     def __enter__(self):
@@ -369,16 +403,47 @@ cdef class RecordingWriter:
                 self._append_gap()
         elif self.stop_when_full:
             self._stop(ts_recv)
+            return self._lose(size)
         elif not must:
             if self.gap_messages == 0:
                 self.gap_first_ts = ts_recv
             self.gap_messages += 1
             self.gap_bytes += size
             self.gap_last_ts = ts_recv
-            self.dropped += 1
-            self.dropped_bytes += size
-            return False
+            return self._lose(size)
         return True
+
+    cdef bint _lose(self, Py_ssize_t size) except -1:
+        """Count a message that is not recorded, because the disk does not take it."""
+        if self.closed and self.stopped is None and not self.blocks.failed:
+            self._refuse()
+        self.dropped += 1
+        self.dropped_bytes += size
+        return False
+
+    cdef int _rotate(self, int64_t ts_recv) except -1:
+        """Begin the next file if its time has come, or the last one is large enough."""
+        cdef _Block block
+        now = ts_recv or self.newest_ts
+        period = now // self.rotate_interval if self.rotate_interval else 0
+        if self.is_file_full or (self.period is not None and period > self.period):
+            self._seal(False, force=True)
+            block = _Block.__new__(_Block)
+            block.new_file = True
+            self.blocks.submit(block)
+            self.part += 1
+            self.is_file_full = False
+            for source, payload in self.declarations.items():
+                self._append(
+                    ts_recv, source, KIND_SOURCE, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), None, NULL, 0
+                )
+                self.declares = True
+        if self.rotate_interval and now:
+            self.period = period
+            self.rotate_at = min((period + 1) * self.rotate_interval, INT64_MAX)
+        else:
+            self.rotate_at = INT64_MIN if self.rotate_interval else INT64_MAX
+        return 0
 
     cdef bint _seal(self, bint sync, bint force=False) except -1:
         """Hand the current block to the thread. False if the queue is full: it then stays the current one."""
@@ -395,21 +460,27 @@ cdef class RecordingWriter:
             block.count = self.count
             block.first_ts = self.first_ts
             block.last_ts = self.last_ts
+            block.declares = self.declares
             self.buffer = self.blocks.take_buffer()
             self.used = self.count = 0
+            self.declares = False
             self.previous_ts = 0
             self.first_ts = self.last_ts = 0
         self.blocks.submit(block)
         if sync:
             self.unsynced = False
             self.unsynced_since = 0
+        if self.rotate_bytes and self.blocks.part == self.part and self.blocks.file.size >= self.rotate_bytes:
+            self.is_file_full = True
+            self.rotate_at = INT64_MIN          # with the next message
         return True
 
     cdef int _append(
-        self, int64_t ts_recv, int source, int flags, const char* payload, Py_ssize_t size, bytes tag
+        self, int64_t ts_recv, int source, int flags, const char* payload, Py_ssize_t size, bytes tag,
+        const char* extension, Py_ssize_t extension_size
     ) except -1:
         cdef Py_ssize_t tag_size = 0 if tag is None else PyBytes_GET_SIZE(tag)
-        cdef Py_ssize_t need = self.used + MAX_RECORD_HEAD + tag_size + size
+        cdef Py_ssize_t need = self.used + MAX_RECORD_HEAD + tag_size + extension_size + size
         cdef uint8_t* start
         cdef uint8_t* p
         if need > PyByteArray_GET_SIZE(self.buffer):
@@ -423,11 +494,14 @@ cdef class RecordingWriter:
         p = put_varint(p, <uint64_t> source)
         p = put_varint(p, <uint64_t> flags)
         p = put_varint(p, <uint64_t> tag_size)
-        p = put_varint(p, 0)                # no extension
+        p = put_varint(p, <uint64_t> extension_size)
         p = put_varint(p, <uint64_t> size)
         if tag_size:
             memcpy(p, PyBytes_AS_STRING(tag), tag_size)
             p += tag_size
+        if extension_size:
+            memcpy(p, extension, extension_size)
+            p += extension_size
         if size:
             memcpy(p, payload, size)
         self.used = p + size - start
@@ -444,7 +518,8 @@ cdef class RecordingWriter:
 
     cdef int _append_note(self, str tag, bytes payload, int64_t ts_recv) except -1:
         self._append(
-            ts_recv, THE_RECORDING, KIND_NOTE, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), tag.encode()
+            ts_recv, THE_RECORDING, KIND_NOTE, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), tag.encode(),
+            NULL, 0,
         )
         return 0
 
@@ -471,17 +546,19 @@ cdef class RecordingWriter:
         if not isinstance(declared, dict):
             raise ValueError(f"source {source}: expected its declaration to be a JSON object, found {text[:40]!r}")
         self.declared[source] = True
+        self.declares = True
+        if self.is_rotating:
+            self.declarations[source] = text
         self.next_source = max(self.next_source, source + 1)
         return 0
 
     def _stop(self, ts_recv):
-        """End the recording because the disk does not keep up, and say so in it and to the caller."""
+        """End the recording because the disk does not keep up, and say so in it."""
         reason = f"the disk did not keep up: {len(self.blocks.jobs)} blocks were waiting to be written"
         self._seal(False, force=True)       # the note may be what this block has no room for
         self._append_note("stopped", orjson.dumps({"reason": reason}), ts_recv)
-        self.stopped = True
+        self.stopped = reason
         self._finish()
-        raise RecordingError(f"{self.path}: recording stopped: {reason}")
 
     def _finish(self):
         cdef _Block last = _Block.__new__(_Block)
@@ -494,9 +571,34 @@ cdef class RecordingWriter:
         if self.blocks is not None and self.blocks.failed:
             self.failure_told = True
             raise RecordingError(f"{self.path}: writing failed: {self.blocks.failure}") from self.blocks.failure
-        if self.stopped:
-            raise RecordingError(f"{self.path}: recording stopped earlier: the disk did not keep up")
+        if self.stopped is not None:
+            when = " earlier" if self.failure_told else ""
+            self.failure_told = True
+            raise RecordingError(f"{self.path}: recording stopped{when}: {self.stopped}")
         raise RecordingError(f"{self.path}: the recording is closed")
+
+
+cdef bytes _pack_extension(int64_t ts_kernel, const uint64_t* frame_sizes, Py_ssize_t frames):
+    """Return the extension of a message that came in several frames."""
+    cdef bytearray packed = bytearray(KERNEL_TIME_SIZE + (frames + 2) * MAX_VARINT_SIZE)
+    cdef uint8_t* start = <uint8_t*> PyByteArray_AS_STRING(packed)
+    cdef uint8_t* p = start
+    cdef uint8_t* sizes = start + KERNEL_TIME_SIZE + 2 * MAX_VARINT_SIZE
+    cdef uint8_t* end = sizes
+    cdef Py_ssize_t i
+    for i in range(frames):
+        end = put_varint(end, frame_sizes[i])
+    if ts_kernel != 0:
+        p = put_kernel_time(p, ts_kernel)
+    p = put_varint(p, FRAME_SIZES_ITEM)
+    p = put_varint(p, <uint64_t> (end - sizes))
+    return PyBytes_FromStringAndSize(<const char*> start, p - start) + PyBytes_FromStringAndSize(<const char*> sizes, end - sizes)
+
+
+def _part_name(int64_t created, int part):
+    """Return the name of a file of a session: in the order of names, runs follow one another and the files of a run too."""
+    moment = datetime.fromtimestamp(created // 1_000_000_000, timezone.utc)
+    return f"{moment:%Y%m%dT%H%M%S}.{created % 1_000_000_000:09d}Z-{part:06d}.feeds"
 
 
 def _software():

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from feeds import cli, demo, session
 from feeds.events import EventHandler
 from feeds.exchange import exchange_ids
-from feeds.recording import RecordingReader, RecordingWriter
+from feeds.recording import Kind, RecordingReader, RecordingWriter
 from feeds.subscription import CHANNELS
 
 CAPTURES = Path(__file__).parents[2] / os.environ.get("FEEDS_CAPTURES", "../shared/captures")
@@ -93,7 +93,7 @@ def addresses(simulator: dict[str, str]) -> tuple[str, ...]:
 
 def test_every_command_teaches() -> None:
     assert set(cli.commands.commands) == {
-        "decode", "demo", "exchanges", "inspect", "live", "record", "replay", "simulate"
+        "decode", "demo", "exchanges", "inspect", "live", "record", "repair", "replay", "simulate"
     }  # fmt: skip
     for name in cli.commands.commands:
         result = run(name, "--help")
@@ -204,6 +204,58 @@ def test_a_replay_prints_its_stages_and_stays_the_same(recorded: Path) -> None:
     stages = ["decode", "book", "decode to callback", "callback"]
     assert is_part_of(table_of(result.output, "latency, us"), stages, with_="decode")
     assert "latency, us" not in run("replay", recorded).output
+
+
+def test_a_recording_that_was_appended_to_is_replayed_and_checked(simulator: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "session.feeds"
+    for _ in range(2):
+        result = run("record", "binance", "BTC-USDT", "-o", path, "--append", "--duration", "1", *addresses(simulator))
+        assert result.exit_code == 0, result.output
+    with RecordingReader(path, strict=True) as recording:
+        connected = [recording.run for message in recording if message.kind is Kind.CONNECTED]
+    assert connected == [0, 1]
+    result = run("replay", path, "--check")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_rotated_recording_replays_to_the_same_digest(simulator: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "session"
+    options = ("--rotate-bytes", "1", "--rotate-interval", "3600", "--duration", "3")
+    result = run("record", "binance", "BTC-USDT", "-o", folder, *options, *addresses(simulator))
+    assert result.exit_code == 0, result.output
+    files = list(folder.iterdir())
+    assert len(files) > 1
+    assert f"({sum(file.stat().st_size for file in files):,} bytes)" in result.output
+    result = run("replay", folder, "--check")
+    assert result.exit_code == 0, result.output
+    assert "equal to that of the live run" in result.output
+
+
+def test_a_warm_up_begins_reading_where_it_is_told(recorded: Path) -> None:
+    def events(*options: str) -> str:
+        result = run("replay", recorded, "--from", str(middle), *options)
+        assert result.exit_code == 0, result.output
+        return next(line for line in result.output.splitlines() if "callbacks" in line)
+
+    with RecordingReader(recorded) as recording:
+        times = [message.ts_recv for message in recording if message.kind is Kind.TEXT]
+    middle = times[len(times) // 2]
+    assert events("--warm-up", "1000") == events()
+
+
+def test_decode_from_and_to_prints_the_lines_of_that_time(recorded: Path, collected: Path) -> None:
+    for path in (recorded, collected):
+        whole = [line for line in run("decode", path).output.splitlines() if is_data(line)]
+        times = [json.loads(line)["ts_recv"] for line in whole]
+        start, end = times[len(times) // 3], times[len(times) * 2 // 3]
+        part = run("decode", path, "--from", str(start), "--to", str(end)).output.splitlines()
+        wanted = [line for line, ts in zip(whole, times, strict=True) if start <= ts <= end]
+        assert 0 < len(wanted) < len(whole)
+        assert [line for line in part if is_data(line)] == wanted
+
+
+def is_data(line: str) -> bool:
+    return line.startswith("{") and "status" not in json.loads(line)["type"]
 
 
 def test_a_recording_replays_to_the_same_digest(recorded: Path) -> None:
@@ -322,6 +374,10 @@ def test_from_and_to_bound_what_is_delivered(collected: Path) -> None:
         (["replay", "{file}", "--speed", "-1"], "expected 'max' or a factor above 0"),
         (["replay", "{file}", "--from", "noon"], "expected ns since the epoch or a time like"),
         (["record", "binance", "BTC-USDT", "-o", "{file}"], "exists"),
+        (
+            ["record", "binance", "B-U", "-o", "new", "--append", "--rotate-bytes", "9"],
+            "--append or --rotate-*, found both",
+        ),
         (["simulate", "kraken"], "expected one of ['binance', 'binance-futures']"),
     ],
 )

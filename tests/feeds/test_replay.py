@@ -1,11 +1,16 @@
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from feeds.checks import QuoteCheck
+from feeds.conflation import conflated
 from feeds.digest import CallbackDigest
 from feeds.errors import UnknownExchange
-from feeds.events import EventHandler
+from feeds.events import EventHandler, Fanout
 from feeds.instrument import Instruments
 from feeds.recording import LAST_IN_BATCH, Kind, RecordingError, RecordingReader, RecordingWriter
 from feeds.replay import Replay
@@ -247,3 +252,83 @@ def test_an_exchange_that_nobody_knows_is_named(recording, log):
     recording.source("nowhere")
     with pytest.raises(UnknownExchange, match="'nowhere'"):
         recording.replay(log).run()
+
+
+def session_of_many_kinds(recording):
+    """Batches of one to four messages, with what ends a batch without one between them; and a note at the end."""
+    recording.source()
+    recording.write(b"", Kind.CONNECTED)
+    recording.write(snapshot(1, [("1", "1")], [("3", "1")]), Kind.REPLY, tag="BTCUSDT")
+    for n in range(2, 40):
+        recording.write(depth(n, n, [(f"1.{n}", "1")]), LAST if n % 4 == 0 else Kind.TEXT)
+        recording.write(trade(t=n), LAST if n % 3 == 0 else Kind.TEXT)
+        if n % 7 == 0:
+            recording.write(b"", Kind.TICK)
+    recording.write(b"", Kind.DISCONNECTED)
+    recording.writer.note("digest", {})
+
+
+def digest_of(recording, play):
+    digest = CallbackDigest(EventHandler())
+    replay = recording.replay(conflated(digest))
+    play(replay)
+    assert replay.finished
+    return digest.hexdigest
+
+
+def test_a_step_is_a_batch(recording, log):
+    session_of_many_kinds(recording)
+    replay = recording.replay(log)
+    steps = 0
+    while replay.step():
+        steps += 1
+        assert len(log.batch_ends) == steps
+        assert log.batch_ends[-1] == replay.ts_recv
+    assert steps > 20
+    assert (replay.finished, replay.step(), len(log.batch_ends)) == (True, False, steps)
+
+
+@given(st.lists(st.one_of(st.just("step"), st.integers(0, 9), st.integers(-200, -1)), max_size=40))
+def test_stepping_and_stopping_anywhere_changes_nothing(actions):
+    with tempfile.TemporaryDirectory() as folder:
+        recording = Recording(Path(folder) / "r.feeds")
+        session_of_many_kinds(recording)
+
+        def in_pieces(replay):
+            for action in actions:
+                if action == "step":
+                    replay.step()
+                elif action < 0:
+                    replay.run(until=-action)
+                else:
+                    replay.run(max_records=action)
+            replay.run()
+
+        assert digest_of(recording, in_pieces) == digest_of(recording, lambda replay: replay.run())
+        for reader in recording.readers:
+            reader.close()
+
+
+@pytest.mark.parametrize("by_steps", [False, True])
+def test_a_pause_returns_after_the_message_in_hand_and_changes_nothing(recording, by_steps):
+    session_of_many_kinds(recording)
+    paused_at = []
+
+    class Pausing(EventHandler):
+        def on_trade(self, event):
+            paused_at.append(event.ts_recv)
+            replay.pause()
+
+    log = Pausing()
+    replay = recording.replay(Fanout([log, digest := CallbackDigest(EventHandler())]))
+    if by_steps:
+        while replay.step():
+            pass
+    else:
+        while replay.run():
+            assert replay.ts_recv == paused_at[-1]
+    assert replay.finished
+    assert len(paused_at) == len(set(paused_at)) == 38
+    undisturbed = CallbackDigest(EventHandler())
+    recording.replay(undisturbed).run()
+    assert digest.hexdigest == undisturbed.hexdigest

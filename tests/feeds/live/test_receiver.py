@@ -18,7 +18,7 @@ from feeds.latency import Latency, LatencyProbe
 from feeds.live.receiver import Receiver
 from feeds.pipeline import Pipeline
 from feeds.recording import LAST_IN_BATCH, Kind, RawMessage, RecordingReader, RecordingWriter
-from picows import WSListener, WSMsgType, WSTransport, serialize_frame, ws_connect, ws_create_server
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, serialize_frame, ws_connect, ws_create_server
 
 from .conftest import Watcher
 
@@ -39,7 +39,10 @@ def receive(tmp_path: Path, watcher: Watcher) -> Receive:
 
     async def run(*segments: bytes, latency: Latency | None = None) -> list[RawMessage]:
         class Sender(WSListener):
-            def on_ws_connected(self, transport: WSTransport) -> None:
+            # Not at once: what comes with the answer to the handshake has no time of the kernel.
+            def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+                if frame.msg_type != TEXT:
+                    return
                 for segment in segments:
                     transport.underlying_transport.write(segment)
                 transport.send_close(1001, b"bye")
@@ -57,6 +60,7 @@ def receive(tmp_path: Path, watcher: Watcher) -> Receive:
                 url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
                 kernel_time = latency is not None and sys.platform == "linux"
                 transport, _ = await ws_connect(lambda: receiver, url, kernel_time=kernel_time)
+                transport.send(TEXT, b"begin")
                 await transport.wait_disconnected()
             finally:
                 server.close()
@@ -178,6 +182,37 @@ async def test_reads_and_messages_are_measured(receive: Receive, watcher: Watche
     for stage in (latency.read_to_decode, latency.decode, latency.to_callback, latency.callback):
         assert stage.count == 50
     assert latency.to_callback.max >= latency.read_to_decode.quantile(0)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 64, 65])
+async def test_the_frames_of_a_message_are_recorded(receive: Receive, watcher: Watcher, frames: int) -> None:
+    whole = trade(1)
+    cuts = [whole[n : n + 1] for n in range(frames - 1)] + [whole[frames - 1 :]]
+    wire = b"".join(
+        serialize_frame(CONTINUATION if n else TEXT, part, fin=n == frames - 1) for n, part in enumerate(cuts)
+    )
+    recorded = await receive(wire + serialize_frame(TEXT, trade(2)))
+    sizes = tuple(map(len, cuts))
+    # There is room for 64; a message in more is recorded without them, one in a single frame needs none.
+    assert [m.frame_sizes for m in recorded if m.kind == Kind.TEXT] == [sizes if 1 < frames <= 64 else None, None]
+    assert ids(watcher) == ["1", "2"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when it received something")
+@pytest.mark.parametrize("cut", [None, 20])
+async def test_the_time_of_the_kernel_is_recorded_where_it_was_asked_for(
+    receive: Receive, watcher: Watcher, cut: int | None
+) -> None:
+    whole = trade(1)
+    wire = serialize_frame(TEXT, whole)
+    if cut is not None:
+        wire = serialize_frame(TEXT, whole[:cut], fin=False) + serialize_frame(CONTINUATION, whole[cut:])
+    recorded = await receive(wire, latency=Latency(is_live=True))
+    text = recorded[1]
+    assert (text.kind, text.payload) == (Kind.TEXT, whole)
+    assert recorded[0].ts_recv - 60 * 1_000_000_000 < text.ts_kernel <= text.ts_recv
+    assert text.frame_sizes == (None if cut is None else (cut, len(whole) - cut))
+    assert [m.ts_kernel for m in recorded if m.kind != Kind.TEXT] == [0] * (len(recorded) - 1)
 
 
 async def test_a_binary_message_is_decoded_and_recorded_as_binary(receive: Receive, watcher: Watcher) -> None:

@@ -83,7 +83,7 @@ def test_a_file_built_from_the_document_alone_is_read():
         RawMessage(start, 1, Kind.SOURCE, "", declaration),
         RawMessage(start + 5, 1, Kind.CONNECTED),
         RawMessage(start + 305, 1, Kind.TEXT | LAST_IN_BATCH, "", b'{"n":1}'),
-        RawMessage(start + 285, 1, Kind.REPLY, "BTC-USDT", b"[]" * 100),
+        RawMessage(start + 285, 1, Kind.REPLY, "BTC-USDT", b"[]" * 100, varint(1) + varint(8) + bytes(8)),
         RawMessage(start + 1000, 0, Kind.NOTE, "digest", b"{}"),
         RawMessage(start + 1000, 1, 0x7FFFFF4D, "", b"\x00\xff"),
     ]
@@ -125,7 +125,14 @@ def test_what_the_writer_writes_is_what_the_document_says(compressible):
     assert fields[10] == zlib.crc32(stored)
     assert fields[4] == (1 if compressible else 0)
     assert (zstandard.ZstdDecompressor().decompress(stored) if compressible else stored) == content
-    assert data[at + 56 + len(stored) :] == block(1, type=END, session=session)
+    index_at = at + 56 + len(stored)
+    index = struct.pack("<Q", at) + struct.pack("<QqqII", at, 1500, 2000, 3, 1)
+    fields = struct.unpack_from("<4s8sIHHIIIqqI", data, index_at)
+    stored = data[index_at + 56 : index_at + 56 + fields[5]]
+    assert (fields[2], fields[3], fields[6:10]) == (1, INDEX, (len(index), 0, 1500, 2000))
+    assert (zstandard.ZstdDecompressor().decompress(stored) if fields[4] else stored) == index
+    end = block(2, struct.pack("<Q", index_at), type=END, session=session)
+    assert data[index_at + 56 + len(stored) :] == end
 
 
 def test_metadata_of_the_writer_can_be_read_without_tools(tmp_path):

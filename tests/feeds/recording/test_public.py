@@ -22,6 +22,7 @@ def test_a_stub_and_its_module_agree(name):
             cls = getattr(module, node.name)
             theirs = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
             theirs |= {n.targets[0].id for n in node.body if isinstance(n, ast.Assign)}
+            theirs |= {n.target.id for n in node.body if isinstance(n, ast.AnnAssign)}
             inherited = {name for base in cls.__bases__ for name in dir(base)}
             ours = {name for name in vars(cls) if not name.startswith("_")}
             assert {name for name in theirs if not name.startswith("_")} <= ours
@@ -30,7 +31,17 @@ def test_a_stub_and_its_module_agree(name):
 
 def test_the_package_exports_what_its_modules_promise():
     promised = set()
-    for name in ["errors", "message", "reader", "writer", "importers", "text_formats"]:
+    for name in [
+        "config",
+        "errors",
+        "importers",
+        "merging",
+        "message",
+        "reader",
+        "repair",
+        "text_formats",
+        "writer",
+    ]:
         promised |= set(import_module(f"feeds.recording.{name}").__all__)
     assert set(feeds.recording.__all__) == promised
     assert all(hasattr(feeds.recording, name) for name in promised)

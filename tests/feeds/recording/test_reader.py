@@ -25,7 +25,7 @@ def tick(n):
 
 
 def record_blocks(blocks=BLOCKS):
-    """A file of so many blocks, two messages each, and the end block."""
+    """A file of so many blocks, two messages each, index and end."""
     file = io.BytesIO()
     with RecordingWriter(file, metadata={"venue": "test"}) as writer:
         for n in range(blocks):
@@ -61,7 +61,7 @@ def test_a_whole_file_has_no_damage():
     reader, messages = read(WHOLE, strict=True)
     assert messages == in_blocks(0, 1, 2, 3)
     assert (reader.damages, reader.damage_count, reader.complete) == ([], 0, True)
-    assert len(STARTS) == BLOCKS + 2
+    assert len(STARTS) == BLOCKS + 3
 
 
 @pytest.mark.parametrize("cut", range(8, len(WHOLE)))
@@ -96,7 +96,7 @@ def test_a_byte_changed_anywhere_costs_its_block_and_is_reported(at, flip):
     else:
         assert (damage.offset, damage.lost_bytes) == (STARTS[damaged], STARTS[damaged + 1] - STARTS[damaged])
         assert reader.metadata["venue"] == "test"
-    assert reader.complete == (damaged != BLOCKS)
+    assert reader.complete == (damaged != BLOCKS + 1)
     with pytest.raises(RecordingDamaged) as error:
         read(bytes(changed), strict=True)
     assert error.value.damage == damage
@@ -219,7 +219,7 @@ def test_progress_ends_at_the_size_of_the_file(tmp_path):
     with RecordingReader(path) as reader:
         assert (reader.bytes_read, reader.total_bytes) == (HEADER_END, len(WHOLE))
         positions = [reader.bytes_read for _ in reader]
-        assert positions == [end for end in STARTS[1:-1] for _ in (0, 1)]
+        assert positions == [end for end in STARTS[1:-2] for _ in (0, 1)]
         assert reader.bytes_read == len(WHOLE)
 
 
