@@ -51,7 +51,7 @@ class ConnectionPlan(msgspec.Struct, frozen=True):
     """
 
     path: str
-    subscribe: list[bytes]
+    subscribe: Sequence_[bytes | Callable[[int], bytes]]  # made of the time (ns) where they have to tell it
     streams: list[str]  # for logs and recordings
     message_interval: float = 0.25  # seconds between messages that we send
     heartbeat: Heartbeat | None = None
@@ -167,7 +167,7 @@ class Exchange:
         """Return the message that subscribes to `args`; `number` counts from 1 on each connection."""
         raise NotImplementedError(f"{self.id}: cannot be subscribed to")
 
-    def subscribe_messages(self, path: str, args: Sequence_[Any]) -> list[bytes]:
+    def subscribe_messages(self, path: str, args: Sequence_[Any]) -> Sequence_[bytes | Callable[[int], bytes]]:
         """Return the messages that subscribe to `args` on one connection."""
         return [
             self.subscribe_message(path, part, number)

@@ -2,5 +2,7 @@
 
 from typing import final
 
+__all__ = ["HeldMessages"]
+
 @final
 class HeldMessages: ...

@@ -3,6 +3,8 @@
 cimport cython
 from libc.stdlib cimport free, realloc
 
+__all__ = ["HeldMessages"]
+
 cdef enum:
     FIRST_BYTES = 4096
     FIRST_MESSAGES = 32

@@ -6,7 +6,7 @@ https://docs.bitfinex.com/docs/ws-public
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -351,7 +351,7 @@ class Bitfinex(Exchange):
     def subscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
         return _subscribe(*args[0])
 
-    def subscribe_messages(self, path: str, args: Sequence[Any]) -> list[bytes]:
+    def subscribe_messages(self, path: str, args: Sequence[Any]) -> Sequence[bytes | Callable[[int], bytes]]:
         """Return the flags, which have to be set before, and one message per channel."""
         return [msgspec.json.encode({"event": "conf", "flags": FLAGS}), *super().subscribe_messages(path, args)]
 

@@ -6,7 +6,7 @@ https://docs.deribit.com/#subscriptions
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -456,7 +456,7 @@ class Deribit(Exchange):
     def subscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
         return _request(number * ASKED + len(args), "public/subscribe", {"channels": list(args)})
 
-    def subscribe_messages(self, path: str, args: Sequence[Any]) -> list[bytes]:
+    def subscribe_messages(self, path: str, args: Sequence[Any]) -> Sequence[bytes | Callable[[int], bytes]]:
         heartbeat = _request(0, "public/set_heartbeat", {"interval": HEARTBEAT})
         return [heartbeat, *super().subscribe_messages(path, args)]
 

@@ -8,8 +8,7 @@ The book is `obu`, which has snapshots in the stream. `order_book_update`, which
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -436,10 +435,12 @@ class Gateio(Exchange):
     def topics(self, instrument: Instrument, channel: str) -> Sequence[Topic]:
         return [Topic("/ws/v4/", topic_of(instrument.raw_symbol, channel))]
 
-    def subscribe_messages(self, path: str, args: Sequence[Any]) -> list[bytes]:
+    def subscribe_messages(self, path: str, args: Sequence[Any]) -> Sequence[Callable[[int], bytes]]:
         """One message a topic: of several in one, one that is unknown would fail all."""
-        seconds = int(time.time())
-        return [request(seconds, f"{self.market}.{channel}", "subscribe", payload) for channel, *payload in args]
+        return [self._subscription(channel, payload) for channel, *payload in args]
+
+    def _subscription(self, channel: str, payload: Sequence[str]) -> Callable[[int], bytes]:
+        return lambda ts: request(ts // 1_000_000_000, f"{self.market}.{channel}", "subscribe", payload)
 
 
 def topic_of(name: str, channel: str) -> list[str]:

@@ -311,11 +311,11 @@ class Line:
         await asyncio.sleep(self.plan.subscribe_after)
         await self._send_all(self.plan.subscribe)
 
-    async def _send_all(self, messages: Sequence[bytes]) -> None:
+    async def _send_all(self, messages: Sequence[bytes | Callable[[int], bytes]]) -> None:
         for number, message in enumerate(messages):
             if number:
                 await asyncio.sleep(self.plan.message_interval)
-            self._send(message)
+            self._send(message if isinstance(message, bytes) else message(time.time_ns()))
 
     async def _beat(self, heartbeat: Heartbeat) -> None:
         while True:

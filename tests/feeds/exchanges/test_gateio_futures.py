@@ -203,7 +203,7 @@ def test_subscriptions():
     plans = FUTURES.plan(
         [Subscription(name, ("book",)) for name in ("BTC-USDT-PERP", "BTC-USD-PERP", "BTC-USDT-20260925")], instruments
     )
-    assert [(plan.path, json.loads(plan.subscribe[0])["payload"]) for plan in plans] == [
+    assert [(plan.path, json.loads(plan.subscribe[0](1))["payload"]) for plan in plans] == [
         ("/v4/ws/usdt", ["ob.BTC_USDT.400"]),
         ("/v4/ws/btc", ["ob.BTC_USD.400"]),
         ("/v4/ws/delivery/usdt", ["BTC_USDT_20260925", "100ms", "100"]),
