@@ -27,8 +27,9 @@ cdef class ReadBuffer:
 
         # What `capacity` returns to when what is unparsed fits in.
         readonly Py_ssize_t initial_capacity
-        # The same while a peer sends faster than it is read: up to four times as much.
+        # The same while a peer sends faster than it is read, or one large frame after the other.
         Py_ssize_t usual_capacity
+        bint had_large_frame
         # What the block was asked for, which may be larger.
         Py_ssize_t needed
 

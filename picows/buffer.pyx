@@ -17,7 +17,9 @@ cdef enum:
     MAX_SPARE_EXCESS = 16
 
     # What a ReadBuffer reads at once while a peer sends more than it reads: fewer system calls, and still in the cache.
-    FLOOD_CAPACITY = 64 * 1024
+    FLOOD_CAPACITY = 512 * 1024
+    # What it keeps for frames that do not fit into less, while they follow each other.
+    MAX_KEPT_CAPACITY = 4 * 1024 * 1024
 
 cdef char* _spares[MAX_SPARES]
 cdef Py_ssize_t _spare_capacities[MAX_SPARES]
@@ -111,8 +113,9 @@ cdef class Block:
 cdef class ReadBuffer:
     """Bytes between the socket and the parser: written at the end, parsed at the front.
 
-    Grows for a frame that does not fit and shrinks to `initial_capacity` (bytes, at least 256) afterwards. While
-    reads fill it, it keeps up to 64 KiB.
+    Grows for a frame that does not fit and shrinks to `initial_capacity` (bytes, at least 256) afterwards. It stays
+    large, up to 512 KiB, while reads fill it, and up to 4 MiB from the second of several large frames on, until a
+    read brings less than `initial_capacity`.
     """
 
     def __cinit__(self, Py_ssize_t initial_capacity):
@@ -128,6 +131,11 @@ cdef class ReadBuffer:
         cdef Py_ssize_t needed = unparsed + at_least
         if needed < self.usual_capacity:
             needed = self.usual_capacity
+        elif needed > self.usual_capacity >= self.needed:
+            # One large frame says nothing about the next ones, two do.
+            if self.had_large_frame and needed <= MAX_KEPT_CAPACITY:
+                self.usual_capacity = needed
+            self.had_large_frame = True
         if (
             needed > self.capacity
             or self.block.exports
@@ -143,15 +151,17 @@ cdef class ReadBuffer:
 
     cdef int commit(self, Py_ssize_t size) except -1:
         cdef Py_ssize_t room = self.capacity - self.write_pos
+        cdef bint begins = self.read_pos == self.write_pos
         if not 0 <= size <= room:
             raise ValueError(f"expected 0 to {room} bytes, found {size}")
         self.write_pos += size
         if size == room:
-            # A buffer that was enlarged for one frame says nothing about the next ones.
+            # A buffer that was enlarged for a frame was filled by that.
             if self.capacity == self.usual_capacity < FLOOD_CAPACITY:
                 self.usual_capacity = min(2 * self.usual_capacity, FLOOD_CAPACITY)
-        elif size < self.initial_capacity:
+        elif begins and size < self.initial_capacity:
             self.usual_capacity = self.initial_capacity
+            self.had_large_frame = False
         return 0
 
     cdef int give_back(self) except -1:

@@ -29,8 +29,8 @@ cdef class SocketReader:
         bint is_ended                       # nothing comes any more
         object error                        # the OSError that ended it, or None
 
-    # Read what is there, up to MAX_BYTES_A_TURN.
-    cdef int read(self) except -1
+    # Read what is there, up to MAX_BYTES_A_TURN; returns how many bytes.
+    cdef Py_ssize_t read(self) except -1
 
     cdef Py_ssize_t _read_once(self, Py_ssize_t* room) except -2
     cdef Py_ssize_t _receive(self, void* data, Py_ssize_t size) except -2

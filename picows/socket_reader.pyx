@@ -109,7 +109,7 @@ cdef class SocketReader:
         """The event loop says that something can be read."""
         self.read()
 
-    cdef int read(self) except -1:
+    cdef Py_ssize_t read(self) except -1:
         cdef Py_ssize_t total = 0
         cdef Py_ssize_t size, room = 0
         try:
@@ -129,7 +129,7 @@ cdef class SocketReader:
             self.error = exc
             self.abort()
             raise
-        return 0
+        return total
 
     cdef Py_ssize_t _read_once(self, Py_ssize_t* room) except -2:
         """Read once, and hand over what was read: how many bytes; 0: the stream has ended."""
@@ -251,19 +251,22 @@ cdef class BusyPoller:
     def _turn(self):
         cdef:
             list readers = self.readers
-            int64_t end = monotonic_ns() + self.turn_ns
-            Py_ssize_t i
+            int64_t begin = monotonic_ns()
+            int64_t elapsed_ns
+            Py_ssize_t i, size
 
         if not self.is_running:
             return
         # First of all: what is waiting keeps the event loop from sleeping, whatever is raised below.
         self._schedule()
         while True:
-            i = 0
+            i = size = 0
             while i < len(readers):     # which a reader may leave on the way
-                (<SocketReader> readers[i]).read()
+                size += (<SocketReader> readers[i]).read()
                 i += 1
-            if monotonic_ns() >= end or not self.is_running:
+            # Whoever has just been read from is not the next to send: the event loop's turn delays least after a read.
+            elapsed_ns = monotonic_ns() - begin
+            if (elapsed_ns >= self.turn_ns and size) or elapsed_ns >= 2 * self.turn_ns or not self.is_running:
                 break
 
 
@@ -274,8 +277,9 @@ def start_busy_polling(*, double turn=50e-6):
     Connections that ws_connect() opens from now on are read directly, without asking the event loop, those to wss as
     well; everything else goes on as before.
 
-    turn -- seconds after which the event loop has its turn: timers, and tasks that a listener wakes, may be as late. A
-        turn costs a system call or two; 0 takes one after every look at the sockets, for those who wait in tasks.
+    turn -- seconds after which the event loop has its turn: after a read if one comes, or else in twice the time. Timers,
+        and tasks that a listener wakes, may be as late. A turn costs a system call or two; 0 takes one after every
+        look at the sockets, for those who wait in tasks.
 
     ValueError for a negative turn; RuntimeError without a running event loop, or if it is polling already.
     """

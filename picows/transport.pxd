@@ -45,6 +45,7 @@ cdef class WSTransport:
         object pong                     # asyncio.Future of the arrival time of the awaited pong
         object disconnected             # asyncio.Future
         object write                    # bound method underlying_transport.write
+        object unsent_size              # bound method underlying_transport.get_write_buffer_size
         # The first exception that wait_disconnected() has to raise, by listener or parser.
         object failure
 

@@ -80,6 +80,7 @@ cdef class WSTransport:
         self.loop = loop
         self.underlying_transport = underlying_transport
         self.write = underlying_transport.write
+        self.unsent_size = underlying_transport.get_write_buffer_size
         self.listener = listener
         self.request = request
         self.response = response
@@ -380,7 +381,7 @@ cdef class WSTransport:
 
     cdef bint _may_pass(self) except -1:
         """Whether bytes may go past the transport: nothing waits in it. What goes wrong then is its to find out."""
-        return self.is_plain and self.underlying_transport.get_write_buffer_size() == 0
+        return self.is_plain and not self.unsent_size()
 
     cdef int _hand_over(self, const char* data, Py_ssize_t size) except -1:
         """Give the transport what the kernel did not take."""

@@ -39,25 +39,57 @@ def fill(buffer: ReadBuffer) -> None:
 def test_grows_while_reads_fill_it_and_not_without_end():
     buffer = ReadBuffer(16 * 1024)
     capacities = []
-    for _ in range(4):
+    for _ in range(7):
         fill(buffer)
         buffer.take()
         buffer.append(bytes(16 * 1024))  # a read that leaves room, and not much less than before
         buffer.take()
-        capacities.append(buffer.capacity)
-    assert capacities == [32 * 1024, 64 * 1024, 64 * 1024, 64 * 1024]
+        capacities.append(buffer.capacity // 1024)
+    assert capacities == [32, 64, 128, 256, 512, 512, 512]
     buffer.append(b"little")
     buffer.take()
     buffer.append(b"little")
     assert buffer.capacity == 16 * 1024
 
 
+def receive_large(buffer: ReadBuffer, size: int) -> None:
+    """A frame of `size` bytes that is read in two parts, the last one small."""
+    buffer.append(bytes(300))
+    buffer.append(bytes(size - 300))
+    assert len(buffer.take()) == size
+
+
+def test_stays_large_from_the_second_large_frame_on():
+    buffer = ReadBuffer(256)
+    receive_large(buffer, 5000)
+    buffer.append(b"little")
+    assert buffer.capacity == 256
+    buffer.take()
+    for _ in range(2):
+        receive_large(buffer, 5000)
+    buffer.append(bytes(1000))
+    assert buffer.capacity == 5000
+    buffer.take()
+    buffer.append(b"little")
+    buffer.take()
+    buffer.append(b"little")
+    assert buffer.capacity == 256
+
+
+def test_does_not_keep_what_only_very_large_frames_need():
+    buffer = ReadBuffer(256)
+    for _ in range(3):
+        receive_large(buffer, 4 * 1024 * 1024 + 1)
+    buffer.append(bytes(256))
+    assert buffer.capacity == 256
+
+
 def test_a_large_initial_capacity_is_kept():
-    buffer = ReadBuffer(100_000)
+    buffer = ReadBuffer(1_000_000)
     fill(buffer)
     buffer.take()
     buffer.append(b"x")
-    assert buffer.capacity == 100_000
+    assert buffer.capacity == 1_000_000
 
 
 def test_large_blocks_are_used_again_and_small_ones_are_not():
@@ -75,10 +107,10 @@ def test_large_blocks_are_used_again_and_small_ones_are_not():
 
 
 def test_the_smallest_spare_that_fits_is_taken():
-    blocks = [Block(size) for size in (400_000, 100_000, 200_000)]
+    blocks = [Block(size) for size in (4_000_000, 1_000_000, 2_000_000)]
     blocks.clear()
-    block = Block(150_000)
-    assert spare_memory() == 500_000
+    block = Block(1_500_000)
+    assert spare_memory() == 5_000_000
     del block
 
 
