@@ -4,7 +4,8 @@ cimport cython
 # One allocation of bytes that memoryviews may outlive their use by a ReadBuffer. Large ones are reused: limit_spare_memory().
 cdef class Block:
     cdef:
-        char* data
+        char* allocation
+        char* data                  # in it
         Py_ssize_t capacity         # what was asked for, or more
 
         # Memoryviews alive on this block. While there are any, a ReadBuffer does not write into it again.
