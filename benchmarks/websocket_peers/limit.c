@@ -94,10 +94,11 @@ static void fail(const char* format, ...)
     exit(1);
 }
 
+/* Aligned to 64 bytes: on Zen processors the kernel copies six times as slowly to where malloc() puts large blocks. */
 static void* allocate(size_t size)
 {
-    void* memory = malloc(size);
-    if (memory == NULL)
+    void* memory = NULL;
+    if (posix_memalign(&memory, 64, size) != 0)
         fail("no memory for %zu bytes", size);
     return memory;
 }
