@@ -37,3 +37,4 @@ cdef class Conflator(Stage):
     cdef int _put_in_order(self, _Due due) except -1
     cdef int _grow_order(self) except -1
     cdef int _deliver(self, _Due due) except -1
+    cdef int _forget(self) except -1

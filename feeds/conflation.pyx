@@ -115,19 +115,27 @@ cdef class Conflator(Stage):
         update.merged += event.merged
 
     cpdef on_batch_end(self, int64_t ts_recv):
-        cdef _Due due
         cdef Py_ssize_t i = 0
         self.batches += 1
         try:
             while i < self._order_size:              # which a handler may make grow
                 self._deliver(<_Due> self._due[self._order[i]])
                 i += 1
-        finally:                                     # a handler that raises ends the batch for everybody
-            for i in range(self._order_size):
-                due = <_Due> self._due[self._order[i]]
-                due.has_quote = due.has_update = due.has_ticker = False
             self._order_size = 0
+        finally:
+            if self._order_size:                     # a handler that raises ends the batch for everybody
+                self._forget()
         self.downstream.on_batch_end(ts_recv)
+
+    cdef int _forget(self) except -1:
+        """Leave undelivered what is due."""
+        cdef _Due due
+        cdef Py_ssize_t i
+        for i in range(self._order_size):
+            due = <_Due> self._due[self._order[i]]
+            due.has_quote = due.has_update = due.has_ticker = False
+        self._order_size = 0
+        return 0
 
     cdef int _deliver(self, _Due due) except -1:
         if due.has_update:

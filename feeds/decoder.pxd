@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from feeds.events cimport BookDelta, EventHandler, Quote, Trade
 from feeds.instrument cimport Instrument, Instruments
+from feeds.template cimport Template
 from feeds.wire cimport Values, Wire
 
 
@@ -12,6 +13,8 @@ cdef class Route:
         bytes text               # the name, and what follows it up to the payload
         readonly Wire wire
         readonly Instrument instrument
+        Template template            # of its messages
+        int patience                 # messages unlike it until another is learned
         readonly bint supersedes     # a message says all that those before it on this stream said
         # For the pipeline: the last batch in which one was decoded, and the newest that it holds (-1: none).
         uint64_t batch
@@ -62,9 +65,13 @@ cdef class Decoder:
     cpdef decode_reply(self, str tag, bytes payload, int64_t ts_recv)
     cpdef request_snapshot(self, Instrument instrument)
 
+    # The hot engine, and the reference where that does not know: all of `payload` is a message of the kind `wire`.
+    cpdef decode_whole(self, Wire wire, Instrument instrument, bytes payload, int64_t ts_recv)
     # Reference engine: `data` is the payload of `wire`.
     cpdef decode_as(self, Wire wire, Instrument instrument, object data, int64_t ts_recv)
 
+    cdef bint _scan(self, Wire wire, Instrument instrument, const char* data, const char* end, bytes after,
+                    Values* values) except -1
     cdef int _prepare(self, Wire wire, Instrument instrument, Values* values) except -1
     cdef int _prepare_grown(self, Wire wire, Instrument instrument, Values* values) except -1
     cdef int _emit(self, Wire wire, Instrument instrument, Values* values, int64_t ts_recv) except -1

@@ -78,5 +78,7 @@ class Decoder:
         """Decode the reply to the `Fetch` that was asked for with `tag`."""
     def request_snapshot(self, instrument: Instrument) -> None:
         """Ask for a new snapshot of the instrument's book, in whichever way the exchange gives one."""
+    def decode_whole(self, wire: Wire, instrument: Instrument, payload: bytes, ts_recv: int) -> None:
+        """Decode a payload that is a message of the kind `wire` and nothing else: a reply, which may be large."""
     def decode_as(self, wire: Wire, instrument: Instrument, data: bytes | msgspec.Raw, ts_recv: int) -> None:
         """Decode `data`, the payload of a message of the kind `wire`, with the reference engine."""

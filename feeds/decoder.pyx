@@ -60,6 +60,7 @@ Request = Send | Fetch | Resubscribe | Reconnect | Refused
 cdef enum:
     MAX_DECIMALS = 18
     ROUTE_PADDING = 8        # names are read by chunks of so many bytes
+    PATIENCE = 16            # messages unlike the template of their route until it is made anew
 
 DEFAULT_MAX_ROUTES = 65_536
 cdef Py_ssize_t MAX_ROUTES = DEFAULT_MAX_ROUTES      # stream names come from the peer
@@ -161,6 +162,16 @@ cdef class Decoder:
         self.decode_other(data[:size], ts_recv)
         return 0
 
+    cpdef decode_whole(self, Wire wire, Instrument instrument, bytes payload, int64_t ts_recv):
+        """Decode a payload that is a message of the kind `wire` and nothing else: a reply, which may be large."""
+        cdef const char* data = PyBytes_AS_STRING(payload)
+        cdef Values values
+        self._prepare(wire, instrument, &values)
+        if not self.reference and self._scan(wire, instrument, data, data + PyBytes_GET_SIZE(payload), b"", &values):
+            self._emit(wire, instrument, &values, ts_recv)
+        else:
+            self.decode_as(wire, instrument, payload, ts_recv)
+
     cpdef decode_as(self, Wire wire, Instrument instrument, object data, int64_t ts_recv):
         """Decode `data`, the payload of a message of the kind `wire`, with the reference engine."""
         cdef Values values
@@ -182,36 +193,39 @@ cdef class Decoder:
 
     cdef bint scan_routed(self, Route route, const char* data, const char* end, int64_t ts_recv) except -1:
         """Decode the payload of a known stream. False: not quite what is expected, the reference shall look at it."""
-        cdef:
-            const char* p = data
-            Py_ssize_t after
-            Wire wire
-            Instrument instrument
-            Values values
-            int status
+        cdef Values values
         if self.reference:
             return False
-        wire = route.wire
-        instrument = route.instrument
-        self._prepare(wire, instrument, &values)
-        status = wire.scan(&p, end, &values)
+        self._prepare(route.wire, route.instrument, &values)
+        if not (route.template.piece_count and route.template.read(data, end, &values) and _set_time(&values)):
+            if not self._scan(route.wire, route.instrument, data, end, self._after, &values):
+                return False
+            route.patience -= 1
+            if route.patience < 0:
+                route.template.learn(route.wire, data, end)
+                route.patience = PATIENCE
+        self._emit(route.wire, route.instrument, &values, ts_recv)
+        self.scanned += 1
+        return True
+
+    cdef bint _scan(self, Wire wire, Instrument instrument, const char* data, const char* end, bytes after,
+                    Values* values) except -1:
+        """Read a message that ends with `after`, into prepared values. False: as above."""
+        cdef const char* p = data
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(after)
+        cdef int status = wire.scan(&p, end, values)
         if status == SCAN_GROW:
             if values.decimals.needed_price > MAX_DECIMALS or values.decimals.needed_qty > MAX_DECIMALS:
                 return False
-            self._prepare_grown(wire, instrument, &values)
+            self._prepare_grown(wire, instrument, values)
             p = data
-            status = wire.scan(&p, end, &values)
+            status = wire.scan(&p, end, values)
         if status != SCAN_OK:
             return False
         p = skip_space(p, end)
-        after = PyBytes_GET_SIZE(self._after)
-        if end - p < after or not feeds_same(p, PyBytes_AS_STRING(self._after), after):
+        if end - p < size or not feeds_same(p, PyBytes_AS_STRING(after), size):
             return False
-        if skip_space(p + after, end) != end or not _set_time(&values):
-            return False
-        self._emit(wire, instrument, &values, ts_recv)
-        self.scanned += 1
-        return True
+        return skip_space(p + size, end) == end and _set_time(values)
 
     cdef int _prepare(self, Wire wire, Instrument instrument, Values* values) except -1:
         # One by one: that is a handful of wide stores, and no call.
@@ -358,6 +372,7 @@ cdef Route _route(bytes name, bytes between, Wire wire, Instrument instrument):
     route.text = name + between + bytes(ROUTE_PADDING)
     route.wire = wire
     route.instrument = instrument
+    route.template = Template.__new__(Template)
     route.supersedes = wire.kind == QUOTE or (wire.kind == BOOK_DELTA and wire.is_snapshot and wire.depth != 0)
     route.newest = -1
     return route

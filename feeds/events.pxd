@@ -36,7 +36,14 @@ cdef class Event:
     # Calls the `on_<kind>` of this event's kind.
     cpdef dispatch(self, EventHandler handler)
     # Sets the fields of this class.
-    cdef int begin(self, Instrument instrument, int64_t ts_event, int64_t ts_recv) except -1
+    cdef inline int begin(self, Instrument instrument, int64_t ts_event, int64_t ts_recv) except -1:
+        self.instrument = instrument
+        self.ts_event = ts_event
+        self.ts_recv = ts_recv
+        if instrument is not None:
+            self.price_decimals = <int8_t> instrument.price_decimals
+            self.qty_decimals = <int8_t> instrument.qty_decimals
+        return 0
 
 
 cdef class Trade(Event):

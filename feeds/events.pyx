@@ -133,15 +133,6 @@ cdef class Event:
         """Call the handler's method for this kind of event."""
         raise NotImplementedError(f"{type(self).__name__} has no handler method")
 
-    cdef int begin(self, Instrument instrument, int64_t ts_event, int64_t ts_recv) except -1:
-        self.instrument = instrument
-        self.ts_event = ts_event
-        self.ts_recv = ts_recv
-        if instrument is not None:
-            self.price_decimals = <int8_t> instrument.price_decimals
-            self.qty_decimals = <int8_t> instrument.qty_decimals
-        return 0
-
     def _fields(self):
         return (self.instrument, self.ts_event, self.ts_recv)
 

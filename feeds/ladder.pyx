@@ -15,6 +15,7 @@ cdef enum:
     MIN_LEVELS = 32          # of a ladder with a window: fewer are found as fast in the array
     SLOTS_PER_LEVEL = 64     # at most, so that a sparse book stays small: 512 B a level
     PATIENCE = 64            # misses, beside one for every other level, after which the window is settled anew
+    MAX_TICK_LEVELS = 4096   # that the tick is found from
     MAX_STRAYS = 8           # levels at the best end that a window does not follow when they stand alone
 
 
@@ -30,6 +31,12 @@ cdef void ladder_free(Ladder* ladder) noexcept:
     free(ladder.rest.items)
 
 
+cdef struct Placement:
+    Py_ssize_t slots
+    int64_t tick
+    int64_t base
+
+
 # --- changes --------------------------------------------------------------------------------------
 
 
@@ -37,6 +44,8 @@ cdef int ladder_apply(Ladder* ladder, const LevelVector* levels) except -1:
     cdef:
         const PriceLevel* level = levels.items
         const PriceLevel* end = levels.items + levels.size
+    if ladder.size == 0 and levels.size >= MIN_LEVELS and _load(ladder, levels):
+        return 0
     while True:
         level = _apply_to_window(ladder, level, end)
         if level == end:
@@ -47,6 +56,27 @@ cdef int ladder_apply(Ladder* ladder, const LevelVector* levels) except -1:
     if levels.size > ladder.size // 2 and ladder.misses >= PATIENCE + ladder.size // 8:
         _settle(ladder)
     return 0
+
+
+cdef bint _load(Ladder* ladder, const LevelVector* levels) except -1:
+    """Fill an empty ladder at once with levels that come best first, as nearly all snapshots have them. False: they do not."""
+    cdef Placement place
+    cdef Py_ssize_t i
+    if levels.size > ladder.max_levels or levels.items[0].qty == 0:
+        return False
+    for i in range(1, levels.size):
+        if (levels.items[i].qty == 0
+                or _key(ladder, levels.items[i].price) >= _key(ladder, levels.items[i - 1].price)):
+            return False
+    ladder.size = levels.size
+    try:
+        if ladder.max_window < MIN_SLOTS or not _find_place(ladder, levels.items, &place):
+            place = _place_of(&ladder.window)
+        _rebuild(ladder, &place, levels.items)
+    except MemoryError:
+        ladder_clear(ladder)
+        raise
+    return True
 
 
 cdef const PriceLevel* _apply_to_window(Ladder* ladder, const PriceLevel* level, const PriceLevel* end) noexcept nogil:
@@ -272,10 +302,12 @@ cdef void _empty(TickWindow* window) noexcept nogil:
 # --- where the window stands -----------------------------------------------------------------------
 
 
-cdef struct Placement:
-    Py_ssize_t slots
-    int64_t tick
-    int64_t base
+cdef inline Placement _place_of(const TickWindow* window) noexcept nogil:
+    cdef Placement place
+    place.slots = window.slots
+    place.tick = window.tick
+    place.base = window.base
+    return place
 
 
 cdef int _settle(Ladder* ladder) except -1:
@@ -307,7 +339,7 @@ cdef PriceLevel* _all_levels(const Ladder* ladder) except NULL:
 
 
 cdef bint _find_place(const Ladder* ladder, const PriceLevel* levels, Placement* place) noexcept nogil:
-    """Find the place for the window, from all levels, best first. False: where it is will do."""
+    """Find the place for the window, from all levels, best first. False: where it is will do, and `place` may be anything."""
     cdef:
         const TickWindow* window = &ladder.window
         Py_ssize_t n = ladder.size
@@ -347,14 +379,20 @@ cdef bint _find_place(const Ladder* ladder, const PriceLevel* levels, Placement*
 
 
 cdef int64_t _tick(const PriceLevel* levels, Py_ssize_t n) noexcept nogil:
-    """Return the greatest tick that prices are a multiple of, but for a sixteenth of them with more digits."""
+    """Return the greatest tick that prices are a multiple of, but for a sixteenth of them with more digits.
+
+    Of many levels it looks at the best: where the window stands never decides what the ladder holds.
+    """
     cdef:
         Py_ssize_t[19] with_zeros                    # levels by how many zeros their price ends in
-        Py_ssize_t more = n                          # levels with more of them
+        Py_ssize_t more                              # levels with more of them
         int zeros
         uint64_t price
         uint64_t tick = 0
         Py_ssize_t i
+    if n > MAX_TICK_LEVELS:
+        n = MAX_TICK_LEVELS
+    more = n
     memset(with_zeros, 0, sizeof(with_zeros))
     for i in range(n):
         price = _magnitude(levels[i].price)

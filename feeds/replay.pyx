@@ -103,7 +103,9 @@ cdef class Replay:
         cdef int kind = source.flags & KIND_MASK
         cdef Pipeline pipeline
         if kind == KIND_TEXT or kind == KIND_BINARY:
-            pipeline = self._pipeline(source.source)
+            if source.source != self._last_number or self._last_pipeline is None:
+                self._pipeline(source.source)        # sets both
+            pipeline = self._last_pipeline
             self.messages += 1
             pipeline.on_view(source.payload, source.size, source.ts_recv, source.flags & LAST_IN_BATCH != 0)
             if pipeline.decoder._requests:           # nobody fulfils them: the replies were recorded

@@ -42,6 +42,16 @@ static inline int feeds_same(const char* p, const char* text, ptrdiff_t size)
     return feeds_load(p + size - 8) == feeds_load(text + size - 8);
 }
 
+/* What is behind `text` if it is next: of 1 byte or more, with 8 that can be read. NULL: it is not. */
+static inline const char* feeds_literal(const char* p, const char* end, const char* text, ptrdiff_t size)
+{
+    if (end - p < size)
+        return NULL;
+    if (size < 8 && end - p >= 8)
+        return (feeds_load(p) ^ feeds_load(text)) << (64 - 8 * size) ? NULL : p + size;
+    return feeds_same(p, text, size) ? p + size : NULL;
+}
+
 /* The index of the first byte of which `marks` has the highest bit, 8 if there is none. */
 static inline int feeds_first(uint64_t marks)
 {
@@ -137,21 +147,27 @@ static inline const char* feeds_decimal(const char* p, int decimals, int64_t* ma
     return p + (size >> 3);
 }
 
-/* The same with its quotes. Where fewer bytes are left, they are looked at in a copy. */
-static inline const char* feeds_quoted_decimal(const char* p, const char* end, int decimals, int64_t* mantissa)
+/* feeds_decimal wherever the message ends: what is left of it is looked at in a copy. */
+static inline const char* feeds_decimal_text(const char* p, const char* end, int decimals, int64_t* mantissa)
 {
     char copy[FEEDS_DECIMAL_REACH] = {0};
-    const char* behind;
-    if (end - p < 2 || *p != '"' || decimals > FEEDS_MAX_DECIMALS)
+    const char* quote;
+    if (decimals > FEEDS_MAX_DECIMALS)
         return NULL;
-    p++;
-    if (end - p >= FEEDS_DECIMAL_REACH) {
-        behind = feeds_decimal(p, decimals, mantissa);
-        return behind == NULL ? NULL : behind + 1;
-    }
+    if (end - p >= FEEDS_DECIMAL_REACH)
+        return feeds_decimal(p, decimals, mantissa);
     memcpy(copy, p, end - p);
-    behind = feeds_decimal(copy, decimals, mantissa);
-    return behind == NULL ? NULL : p + (behind - copy) + 1;
+    quote = feeds_decimal(copy, decimals, mantissa);
+    return quote == NULL ? NULL : p + (quote - copy);
+}
+
+/* The same with its quotes. */
+static inline const char* feeds_quoted_decimal(const char* p, const char* end, int decimals, int64_t* mantissa)
+{
+    if (end - p < 2 || *p != '"')
+        return NULL;
+    p = feeds_decimal_text(p + 1, end, decimals, mantissa);
+    return p == NULL ? NULL : p + 1;
 }
 
 /* Reads levels like ["61737.63","0.154"], as long as another follows and there is room for them, price and quantity in turn.
@@ -179,33 +195,39 @@ static inline const char* feeds_levels(const char* p, const char* end, int price
     return p;
 }
 
+/* What is behind the digits of an integer, NULL where it is none. */
+static inline const char* feeds_integer_end(const char* p, const char* end)
+{
+    return p == end || *p == '.' || (*p | 0x20) == 'e' ? NULL : p;
+}
+
+/* Up to 15 digits of which the first eight, which are there, are `number`. */
+static inline const char* feeds_integer_rest(const char* p, const char* end, int64_t number, int64_t* value)
+{
+    /* A time is often the last value of a message: less than eight characters may be left. */
+    uint64_t chunk = end - p >= 16 ? feeds_load(p + 8) : feeds_load(end - 8) >> (8 * (16 - (end - p)));
+    int more = feeds_digit_count(chunk);
+    if (more == 8)
+        return NULL;
+    if (more)
+        number = number * (int64_t) FEEDS_POW10[more] + (int64_t) feeds_digits(chunk, more);
+    *value = number;
+    return feeds_integer_end(p + 8 + more, end);
+}
+
 /* Up to 15 digits, without leading zeros. */
 static inline const char* feeds_integer(const char* p, const char* end, int64_t* value)
 {
-    uint64_t chunk, number;
-    int count, more;
+    uint64_t chunk;
+    int count;
     if (end - p < 9)
         return NULL;
     chunk = feeds_load(p);
     count = feeds_digit_count(chunk);
     if (count == 0 || (*p == '0' && count > 1))
         return NULL;
-    number = feeds_digits(chunk, count);
-    if (count == 8) {
-        /* A time is often the last value of a message: less than eight characters may be left. */
-        chunk = end - p >= 16 ? feeds_load(p + 8) : feeds_load(end - 8) >> (8 * (16 - (end - p)));
-        more = feeds_digit_count(chunk);
-        if (more == 8)
-            return NULL;
-        if (more)
-            number = number * FEEDS_POW10[more] + feeds_digits(chunk, more);
-        count += more;
-    }
-    p += count;
-    if (p == end || *p == '.' || (*p | 0x20) == 'e')
-        return NULL;
-    *value = (int64_t) number;
-    return p;
+    *value = (int64_t) feeds_digits(chunk, count);
+    return count == 8 ? feeds_integer_rest(p, end, *value, value) : feeds_integer_end(p + count, end);
 }
 
 /* "BTCUSDT": ASCII without control characters and escapes. */

@@ -2,7 +2,7 @@
 #   read   the reference: msgspec decodes the struct, which gives the clear errors
 #   scan   the hot one: reads the bytes in one pass, any key order, unknown fields skipped, no Python object made; what it
 #          does not expect it refuses, and the caller asks the reference
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from feeds.levels cimport Decimals, LevelShape, LevelVector
 
@@ -56,10 +56,8 @@ cdef struct Values:
 
 
 cdef struct Field:
-    char key[28]             # as messages have it: ,"price":   and of the first field: {"price":
-    Py_ssize_t key_size      # of all that
-    uint64_t head            # its first bytes, and which of eight they are
-    uint64_t head_mask
+    char key[24]
+    Py_ssize_t key_size
     Role role
     FieldType type
     bint quoted              # a number that must stand in quotes; else it may
@@ -89,8 +87,11 @@ cdef class Wire:
     # The same from any bytes-like `data`, by msgspec; DecodeError says what is wrong.
     cdef int read(self, object data, Values* out) except -1
 
-    cdef int _scan_field(self, Field* field, const char** at, const char* end, Values* out) noexcept nogil
-    cdef bint _is_only(self, const char* p, const char* end) noexcept nogil
+    # The field of that name, NULL if there is none; the field number `likely` is looked at first.
+    cdef Field* field_of(self, const char* key, Py_ssize_t size, int likely) noexcept nogil
+    # Any value of a field; any text of the one that says ONLY: whether it is the one asked for.
+    cdef int scan_field(self, Field* field, const char** at, const char* end, Values* out) noexcept nogil
+    cdef bint is_only(self, const char* p, const char* end) noexcept nogil
     cdef int _scan_number(self, Field* field, bint without_quotes, const char** at, const char* end, Values* out) noexcept nogil
     cdef int _scan_levels(self, const Field* field, const char** at, const char* end, Values* out) noexcept nogil
     cdef int _read_text(self, Field* field, bint required, object value, Values* out) except -1

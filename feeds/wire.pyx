@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Wire messages: declared once, read by msgspec (the reference) or by a scanner (the hot engine)."""
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from feeds.levels cimport (
@@ -21,7 +21,7 @@ from feeds.levels cimport (
     skip_space,
     skip_value,
 )
-from feeds.scan cimport feeds_any, feeds_bool, feeds_integer, feeds_load, feeds_plain_text, feeds_quoted_decimal
+from feeds.scan cimport feeds_any, feeds_bool, feeds_integer, feeds_plain_text, feeds_quoted_decimal
 
 import msgspec
 
@@ -115,12 +115,8 @@ cdef class Wire:
                             f"{info.name!r} more")
         if info.type not in _TYPES[field_type]:
             raise TypeError(f"{self.name}: expected {info.name!r} to be one of {_TYPES[field_type]}, found {info.type!r}")
-        key = (b',"' if self.field_count else b'{"') + key + b'":'
         field.key_size = len(key)
         memcpy(field.key, <const char*> key, len(key))
-        key = (key + bytes(8))[:8]
-        field.head = feeds_load(<const char*> key)
-        field.head_mask = ~<uint64_t> 0 if field.key_size >= 8 else (<uint64_t> 1 << 8 * field.key_size) - 1
         field.role = <Role> role
         field.type = <FieldType> field_type
         field.quoted = info.type is str
@@ -141,30 +137,16 @@ cdef class Wire:
     cdef int scan(self, const char** at, const char* end, Values* out) noexcept nogil:
         cdef:
             const char* p = at[0]
-            const char* behind
             const char* key
             Py_ssize_t key_size
-            Field* field = self.fields
-            uint32_t present             # bit per field
+            Field* field
+            uint32_t present = 0         # bit per field
             uint32_t bit
             int expected = 0             # messages keep their key order: the field after the last one is the likeliest
             int i
             int status
             int worst = SCAN_OK
-            char separator
-        # Nearly all messages are as they were declared, without space.
-        while expected < self.field_count and _has_key(field, p, end):
-            behind = _short_value(self, field, p + field.key_size, end, out)
-            if behind == NULL:
-                break
-            p = behind
-            field += 1
-            expected += 1
-        if expected == self.field_count and p < end and p[0] == c'}':
-            at[0] = p + 1
-            return SCAN_OK
-        present = (<uint32_t> 1 << expected) - 1
-        separator = c',' if expected else c'{'
+            char separator = c'{'
         while True:
             p = skip_space(p, end)
             if p == end:
@@ -188,24 +170,17 @@ cdef class Wire:
             if p >= end or p[0] != c':':
                 return SCAN_BAD
             p = skip_space(p + 1, end)
-            field = NULL
-            for i in range(self.field_count):
-                if expected >= self.field_count:
-                    expected = 0
-                if (self.fields[expected].key_size == key_size + 4
-                        and memcmp(self.fields[expected].key + 2, key, key_size) == 0):
-                    field = &self.fields[expected]
-                    break
-                expected += 1
+            field = self.field_of(key, key_size, expected)
             if field == NULL:
                 status = skip_value(&p, end)
             else:
+                expected = <int> (field - self.fields)
                 bit = <uint32_t> 1 << expected
                 if present & bit:                        # twice: which one counts is the reference's to say
                     return SCAN_BAD
                 present |= bit
                 expected += 1
-                status = self._scan_field(field, &p, end, out)
+                status = self.scan_field(field, &p, end, out)
             if status == SCAN_GROW:
                 worst = SCAN_GROW
             elif status != SCAN_OK:
@@ -219,7 +194,17 @@ cdef class Wire:
                     out.of[<int> self.fields[i].role] = self.fields[i].default
         return worst
 
-    cdef int _scan_field(self, Field* field, const char** at, const char* end, Values* out) noexcept nogil:
+    cdef Field* field_of(self, const char* key, Py_ssize_t size, int likely) noexcept nogil:
+        cdef int i
+        for i in range(self.field_count):
+            if likely >= self.field_count:
+                likely = 0
+            if self.fields[likely].key_size == size and memcmp(self.fields[likely].key, key, size) == 0:
+                return &self.fields[likely]
+            likely += 1
+        return NULL
+
+    cdef int scan_field(self, Field* field, const char** at, const char* end, Values* out) noexcept nogil:
         cdef const char* p = _short_value(self, field, at[0], end, out)
         if p != NULL:
             at[0] = p
@@ -239,11 +224,11 @@ cdef class Wire:
         p = _after_text(at[0] + 1, end)
         if p == NULL:
             return SCAN_BAD
-        out.of[<int> field.role] = self._is_only(at[0], end)
+        out.of[<int> field.role] = self.is_only(at[0], end)
         at[0] = p
         return SCAN_OK
 
-    cdef inline bint _is_only(self, const char* p, const char* end) noexcept nogil:
+    cdef inline bint is_only(self, const char* p, const char* end) noexcept nogil:
         """Whether the text that begins here is the one that the declaration asks for."""
         return (end - p >= self.only_size + 2 and p[self.only_size + 1] == c'"'
                 and memcmp(p + 1, self.only_data, self.only_size) == 0)
@@ -341,12 +326,6 @@ cdef class Wire:
         return DecodeError(f"{self.name}: {text}", kind="wrong_type", payload=payload)
 
 
-cdef inline bint _has_key(const Field* field, const char* p, const char* end) noexcept nogil:
-    """Whether the key of `field`, what separates it from the field before, and its colon are next."""
-    return (end - p >= 8 and (feeds_load(p) & field.head_mask) == field.head
-            and (field.key_size <= 8 or (end - p >= field.key_size and memcmp(p, field.key, field.key_size) == 0)))
-
-
 cdef inline const char* _short_value(Wire wire, const Field* field, const char* p, const char* end, Values* out) noexcept nogil:
     """Read a value that looks as nearly all do; return what is behind it. NULL: it wants a closer look."""
     if field.type == FIELD_INTEGER:
@@ -362,7 +341,7 @@ cdef inline const char* _short_value(Wire wire, const Field* field, const char* 
     if field.type == FIELD_BOOL:
         return feeds_bool(p, end, &out.of[<int> field.role])
     if field.role == ONLY:
-        out.of[<int> ONLY] = wire._is_only(p, end)
+        out.of[<int> ONLY] = wire.is_only(p, end)
     return feeds_plain_text(p, end)
 
 

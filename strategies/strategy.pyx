@@ -194,39 +194,54 @@ cdef class StrategyHost(EventHandler):
                 self._blame("on_feed_status", event)
 
     cpdef on_ticker(self, Ticker event):
+        cdef bint returned = False
         self.strategy.now = event.ts_recv
         try:
             self.strategy.on_ticker(event)
-        except Exception as error:
-            raise self._blame("on_ticker", event, error) from error
+            returned = True
+        finally:
+            if not returned:
+                self._blame("on_ticker", event)
 
     cpdef on_funding(self, Funding event):
+        cdef bint returned = False
         self.strategy.now = event.ts_recv
         try:
             self.strategy.on_funding(event)
-        except Exception as error:
-            raise self._blame("on_funding", event, error) from error
+            returned = True
+        finally:
+            if not returned:
+                self._blame("on_funding", event)
 
     cpdef on_open_interest(self, OpenInterest event):
+        cdef bint returned = False
         self.strategy.now = event.ts_recv
         try:
             self.strategy.on_open_interest(event)
-        except Exception as error:
-            raise self._blame("on_open_interest", event, error) from error
+            returned = True
+        finally:
+            if not returned:
+                self._blame("on_open_interest", event)
 
     cpdef on_liquidation(self, Liquidation event):
+        cdef bint returned = False
         self.strategy.now = event.ts_recv
         try:
             self.strategy.on_liquidation(event)
-        except Exception as error:
-            raise self._blame("on_liquidation", event, error) from error
+            returned = True
+        finally:
+            if not returned:
+                self._blame("on_liquidation", event)
 
     cpdef on_candle(self, Candle event):
+        cdef bint returned = False
         self.strategy.now = event.ts_recv
         try:
             self.strategy.on_candle(event)
-        except Exception as error:
-            raise self._blame("on_candle", event, error) from error
+            returned = True
+        finally:
+            if not returned:
+                self._blame("on_candle", event)
 
     cpdef on_batch_end(self, int64_t ts_recv):
         cdef bint returned = False

@@ -308,7 +308,7 @@ class BinanceDecoder(Decoder):
             raise self._error(f"expected {expected}, found {found}", "unknown_event", payload)
 
     def decode_reply(self, tag: str, payload: bytes, ts_recv: int) -> None:
-        self.decode_as(self.snapshot, self._instrument(tag, payload), payload, ts_recv)
+        self.decode_whole(self.snapshot, self._instrument(tag, payload), payload, ts_recv)
 
     def request_snapshot(self, instrument: Instrument) -> None:
         self.request(Fetch(self.snapshot_url.format(symbol=instrument.raw_symbol), instrument.raw_symbol))

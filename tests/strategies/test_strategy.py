@@ -1,7 +1,19 @@
 import pytest
 
 from feeds.book import BookState, OrderBook
-from feeds.events import BookDelta, BookStatus, BookUpdate, FeedStatus, Quote, Trade
+from feeds.events import (
+    BookDelta,
+    BookStatus,
+    BookUpdate,
+    Candle,
+    FeedStatus,
+    Funding,
+    Liquidation,
+    OpenInterest,
+    Quote,
+    Ticker,
+    Trade,
+)
 from feeds.instrument import Instruments
 from strategies.errors import StrategyError
 from strategies.strategy import Strategy, StrategyHost
@@ -15,6 +27,11 @@ CALLBACKS = {
     "on_book": BookUpdate(BOOK, ts_recv=5),
     "on_book_status": BookStatus(BOOK, BookState.SYNCING, BookState.LIVE, "r", ts_recv=5),
     "on_feed_status": FeedStatus("x", "connected", ts_recv=5),
+    "on_ticker": Ticker(X, last_price=1, ts_recv=5),
+    "on_funding": Funding(X, funding_rate=1, ts_recv=5),
+    "on_open_interest": OpenInterest(X, open_interest=1, ts_recv=5),
+    "on_liquidation": Liquidation(X, price=1, qty=2, ts_recv=5),
+    "on_candle": Candle(X, ts_open=1, interval=60, open=1, high=1, low=1, close=1, ts_recv=5),
 }
 
 

@@ -1,0 +1,138 @@
+"""How long a large snapshot keeps everything else in the process waiting.
+
+    python benchmarks/snapshot.py                     books of 5 MB, a minute
+    python benchmarks/snapshot.py --levels 10000      of 10,000 levels a side
+
+A snapshot is decoded and becomes a book inside one call, in which the event loop does nothing else: that is the time
+measured, from the message to the return of the handler's callback. One comes as the reply to a request (Binance), one
+in the stream (Coinbase). Beside them, in turns, what a Python program would do at least: orjson, and two dicts of
+floats. CPU time of the thread, medians of the rounds, and the longest: nothing here knows the snapshot before it comes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+import orjson
+from measuring import RESULTS, loops, machine, pin, row, write_section
+
+from feeds.conflation import conflated
+from feeds.exchange import exchange
+from feeds.instrument import Instruments
+from feeds.pipeline import Pipeline
+
+TS = 1_700_000_000_000_000_000
+
+
+def levels(count: int, *, is_ask: bool) -> str:
+    """Return so many levels as JSON, best first: dense at the touch, with gaps that grow, as real books are."""
+    rng = random.Random(count + is_ask)
+    price = 6_000_000
+    found = []
+    for i in range(count):
+        price += (1 if is_ask else -1) * (1 + rng.randrange(1 + i // 2000))
+        found.append(f'["{price / 100:.2f}","{rng.randrange(1, 10 ** rng.randrange(4, 9)) / 1e5:.5f}"]')
+    return "[" + ",".join(found) + "]"
+
+
+def pipeline(exchange_id: str) -> Pipeline:
+    return Pipeline(exchange(exchange_id), Instruments(infer=True), conflated(loops().Tally()))
+
+
+def reply(bids: str, asks: str) -> tuple[bytes, Callable[[bytes], None]]:
+    """Return Binance's REST snapshot, and what takes it."""
+    delta = (
+        b'{"stream":"btcusdt@depth","data":{"e":"depthUpdate","E":1700000000000,"s":"BTCUSDT","U":1,"u":2,'
+        b'"b":[["1.00","1.00000"]],"a":[]}}'
+    )
+
+    def take(payload: bytes) -> None:
+        chain = pipeline("binance")
+        chain.on_message(delta, TS, True)
+        begin = time.thread_time_ns()
+        chain.on_reply("BTCUSDT", payload, TS)
+        times["ours, a reply"].append(time.thread_time_ns() - begin)
+        check(chain, bids)
+
+    return f'{{"lastUpdateId":2,"bids":{bids},"asks":{asks}}}'.encode(), take
+
+
+def in_stream(bids: str, asks: str) -> tuple[bytes, Callable[[bytes], None]]:
+    """Return Coinbase's snapshot, and what takes it."""
+
+    def take(payload: bytes) -> None:
+        chain = pipeline("coinbase")
+        begin = time.thread_time_ns()
+        chain.on_message(payload, TS, True)
+        times["ours, in the stream"].append(time.thread_time_ns() - begin)
+        check(chain, bids)
+
+    head = '{"type":"snapshot","product_id":"BTC-USD"'
+    return f'{head},"asks":{asks},"bids":{bids},"time":"2023-11-14T22:13:20.000000Z"}}'.encode(), take
+
+
+def plain(bids: str, asks: str) -> tuple[bytes, Callable[[bytes], None]]:
+    """Return a snapshot, and what a plain program does with it."""
+
+    def take(payload: bytes) -> None:
+        begin = time.thread_time_ns()
+        message = orjson.loads(payload)
+        sides = [{float(price): float(qty) for price, qty in message[side]} for side in ("bids", "asks")]
+        times["orjson, two dicts"].append(time.thread_time_ns() - begin)
+        if len(sides[0]) != bids.count("[") - 1:
+            raise SystemExit("expected every level in the dict")
+
+    return f'{{"lastUpdateId":2,"bids":{bids},"asks":{asks}}}'.encode(), take
+
+
+def check(chain: Pipeline, bids: str) -> None:
+    (book,) = chain.books.books
+    expected = bids.count("[") - 1
+    if chain.problems or book.state.name != "LIVE" or book.bid_count != expected:
+        raise SystemExit(f"expected a book of {expected} bids, found {book!r}, {chain.problems}")
+
+
+times: dict[str, list[int]] = {"ours, a reply": [], "ours, in the stream": [], "orjson, two dicts": []}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--levels", type=int, default=105_000, help="of each side")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--core", type=int, help="to be pinned to (default: the last)")
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} too")
+    options = parser.parse_args()
+    bids, asks = levels(options.levels, is_ask=False), levels(options.levels, is_ask=True)
+    cases = [make(bids, asks) for make in (reply, in_stream, plain)]
+    pinned = pin(options.core)
+    for _ in range(options.rounds):
+        for payload, take in cases:
+            gc.collect()
+            take(payload)
+    lines = [
+        "# A large snapshot",
+        "",
+        f"{2 * options.levels:,} levels in {len(cases[0][0]) / 1e6:.1f} MB, {options.rounds} rounds; CPU time, {pinned}.",
+        machine(),
+        "What is in a figure: the docstring of `benchmarks/snapshot.py`.",
+        "",
+        row(["ms in one call", "median", "shortest", "longest"]),
+        row(["---", "--:", "--:", "--:"]),
+        *(
+            row([title, *(f"{value / 1e6:.1f}" for value in (statistics.median(found), min(found), max(found)))])
+            for title, found in times.items()
+        ),
+    ]
+    text = "\n".join(lines) + "\n"
+    print(text, end="")
+    if options.write:
+        write_section(text)
+
+
+if __name__ == "__main__":
+    main()
