@@ -3,7 +3,7 @@
 
 __all__ = [
     "ConnectionCounter", "ContiguousSequence", "GrowingSequence", "IdentitySequence", "LinkedSequence", "NonDecreasingSequence",
-    "ReorderedCounter", "RestartSequence", "Sequence", "Verdict",
+    "OverlappingSequence", "ReorderedCounter", "RestartSequence", "Sequence", "Verdict",
 ]
 
 
@@ -114,6 +114,26 @@ cdef class IdentitySequence(Sequence):
             if delta.previous_id > self.last_id:
                 return MISSED
         self.awaiting_first = False
+        self.last_id = delta.last_id
+        return APPLY
+
+
+cdef class OverlappingSequence(Sequence):
+    """Update ids where each delta has all that changed after `previous_id`, up to `last_id`: perhaps more than is new.
+
+    Gemini (`U`, `u`, and u of the snapshot; a delta begins with the id at which the one before ended, not one above it):
+
+    1. Deltas with u at or below the last id are old and ignored.
+    2. One with U <= last id < u is applied.
+    3. One with U above the last id tells that a message was missed.
+    """
+
+    cdef Verdict check(self, BookDelta delta) noexcept:
+        if delta.last_id <= self.last_id:                        # step 1
+            return OLD
+        if delta.previous_id > self.last_id:                     # step 3
+            return MISSED
+        self.awaiting_first = False                              # step 2
         self.last_id = delta.last_id
         return APPLY
 

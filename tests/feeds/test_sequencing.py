@@ -7,6 +7,7 @@ from feeds.sequencing import (
     GrowingSequence,
     LinkedSequence,
     NonDecreasingSequence,
+    OverlappingSequence,
     ReorderedCounter,
     RestartSequence,
     Sequence,
@@ -201,3 +202,34 @@ def test_growing_what_is_not_above_the_last_is_old_and_nothing_is_missed():
     sequence = joined(GrowingSequence, 100)
     verdicts = [judge(sequence, -1, number) for number in (99, 100, 101, 101, 5000, 4999)]
     assert verdicts == [OLD, OLD, APPLY, OLD, APPLY, OLD]
+
+
+# --- OverlappingSequence: the rule of Gemini; the snapshot has u = 100 -----------------------------
+
+
+@pytest.mark.parametrize(
+    ("previous", "last", "verdict"),
+    [
+        (90, 99, OLD),  # step 1
+        (90, 100, OLD),  # step 1
+        (100, 100, OLD),  # step 1
+        (100, 105, APPLY),  # step 2: begins where the snapshot ends, not one above
+        (90, 105, APPLY),  # step 2: has more than is new
+        (101, 105, MISSED),  # step 3: one above is a gap
+        (200, 300, MISSED),  # step 3
+    ],
+)
+def test_overlapping_the_first_after_a_snapshot(previous, last, verdict):
+    sequence = joined(OverlappingSequence, 100)
+    assert judge(sequence, -1, last, previous) is verdict
+    assert sequence.awaiting_first is (verdict is not APPLY)
+
+
+@pytest.mark.parametrize(
+    ("previous", "last", "verdict"),
+    [(105, 110, APPLY), (104, 110, APPLY), (106, 110, MISSED), (100, 105, OLD), (90, 104, OLD)],
+)
+def test_overlapping_every_further_one(previous, last, verdict):
+    sequence = joined(OverlappingSequence, 100)
+    judge(sequence, -1, 105, 100)
+    assert judge(sequence, -1, last, previous) is verdict
