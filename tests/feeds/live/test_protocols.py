@@ -1,10 +1,11 @@
-"""The live feed against exchanges that want more than subscriptions: pings, tickets, pages, POST."""
+"""The live feed against exchanges that want more than subscriptions: pings, tickets, pages, POST, requests, gzip."""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,7 +14,7 @@ from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestServer
 
 from feeds.decoder import Fetch, Resubscribe
-from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat, Topic
+from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat, Topic, exchange
 from feeds.instrument import Instrument, Instruments
 from feeds.live.feed import FeedConfig, LiveFeed
 from feeds.message_decoder import MessageDecoder
@@ -104,7 +105,7 @@ class Server:
     async def ticket(self, request: web.Request) -> web.Response:
         return web.json_response({"token": "secret"})
 
-    async def socket(self, request: web.Request) -> web.WebSocketResponse:
+    async def socket(self, request: web.Request) -> web.StreamResponse:
         self.paths.append(request.path_qs + request.headers.get("X-Own", ""))
         socket = web.WebSocketResponse()
         await socket.prepare(request)
@@ -118,9 +119,11 @@ class Server:
 
 
 @asynccontextmanager
-async def feeding(server: Server, watcher: Watcher, market: Exchange, **config: Any) -> AsyncIterator[LiveFeed]:
+async def feeding(
+    server: Server, watcher: Watcher, market: Exchange, symbols: Sequence[str] = ("a", "b"), **config: Any
+) -> AsyncIterator[LiveFeed]:
     async with server.run() as endpoints:
-        subscriptions = [Subscription("a", ("book",)), Subscription("b", ("book",))]
+        subscriptions = [Subscription(symbol, ("book",)) for symbol in symbols]
         options = FeedConfig(snapshot_interval=0.001, **config)
         async with LiveFeed(market, subscriptions, watcher, config=options, endpoints=endpoints) as feed:
             running = asyncio.ensure_future(feed.run())
@@ -214,3 +217,39 @@ async def test_a_ticket_is_fetched_for_every_connection_and_the_greeting_awaited
         await server.sockets[0].close()
         await watcher.until(lambda: watcher.states("A")[-1] == "LIVE" and len(server.sockets) == 2)
     assert server.paths == ["/there?token=secretheader"] * 2
+
+
+class HtxServer(Server):
+    """Speaks the protocol of HTX spot: gzip in binary frames, pings that want an answer, books that are asked for."""
+
+    async def socket(self, request: web.Request) -> web.StreamResponse:
+        if request.path != "/v1/common/symbols":
+            return await super().socket(request)
+        symbol = {"symbol": "btcusdt", "base-currency": "btc", "quote-currency": "usdt"}
+        return web.json_response({"data": [symbol | {"price-precision": 2, "amount-precision": 6}]})
+
+
+async def test_a_book_of_htx_is_asked_for_until_it_is_there(watcher: Watcher) -> None:
+    topic = "market.btcusdt.mbp.400"
+
+    async def speaks(server: Server, socket: web.WebSocketResponse, message: str | None) -> None:
+        request = json.loads(message or "{}")
+        answers: list[dict[str, Any]] = []
+        if "sub" in request:
+            tick = {"seqNum": 11, "prevSeqNum": 10, "bids": [[4.5, 1]], "asks": []}
+            answers = [{"subbed": topic, "status": "ok"}, {"ping": 7}, {"ch": topic, "ts": 1618678073643, "tick": tick}]
+        elif "req" in request:
+            is_there = sum('"req"' in one for one in server.received) > 1
+            data = {"seqNum": 10, "bids": [[4.0, 1]], "asks": [[5.0, 2]]} if is_there else None
+            answers = [{"rep": topic, "id": request["id"], "status": "ok", "ts": 1618678073643, "data": data}]
+        for answer in answers:
+            await socket.send_bytes(gzip.compress(json.dumps(answer).encode()))
+
+    server = HtxServer(speaks)
+    async with feeding(server, watcher, exchange("htx"), ["BTC-USDT"]) as feed:
+        await watcher.until(lambda: watcher.states("btcusdt") == ["SYNCING", "LIVE"])
+        assert [level.price for level in feed.lines[0].pipeline.books.books[0].bids()] == [4.5, 4.0]
+        assert feed.lines[0].pipeline.problems == {}
+    assert server.paths == ["/feed"]
+    request = f'{{"req":"{topic}","id":"snapshot btcusdt"}}'
+    assert sorted(server.received) == sorted([f'{{"sub":"{topic}","id":"1"}}', '{"pong":7}', request, request])
