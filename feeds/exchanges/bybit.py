@@ -457,7 +457,9 @@ class Bybit(Exchange):
     max_topics_per_message = 10  # one bad topic fails all of its message
     max_topics_per_connection = 200
     urls = re.compile(r"//(stream|api)\.bybit\.com(?!/v5/public/spot)")
-    messages = re.compile(rb'^\{"topic":"(orderBookL2_25|orderbook\.\d+|publicTrade|tickers|allLiquidation)\.')
+    messages: re.Pattern[bytes] | None = re.compile(
+        rb'^\{"topic":"(orderBookL2_25|orderbook\.\d+|publicTrade|tickers|allLiquidation)\.'
+    )
 
     def list_instruments(self, payload: bytes) -> Iterable[Any]:
         return _decode_reply(payload).result.entries
