@@ -246,6 +246,15 @@ def test_the_example_of_the_readme_works():
     assert pipeline.books.gaps == 1
 
 
+def test_the_readme_shows_the_channels_of_every_exchange():
+    rows = [["Exchange", *(f"`{channel}`" for channel in CHANNELS)], ["---"] * (1 + len(CHANNELS))]
+    rows += [[name, *("x" if one in exchange(name).channels else "" for one in CHANNELS)] for name in exchange_ids()]
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    text = (Path(feeds.exchanges.__path__[0]) / "README.md").read_text()
+    section = text.partition("## Which channels\n")[2].partition("\n## ")[0]
+    assert "".join(line for line in section.splitlines(True) if line.startswith("|")) == table
+
+
 # --- captures -------------------------------------------------------------------------------------
 
 
