@@ -48,7 +48,7 @@ class IdentitySequence(Sequence):
     """Update ids that say nothing by their size: each delta names the one before it, and may be smaller than that."""
 
 class OverlappingSequence(Sequence):
-    """Update ids where each delta has all that changed after `previous_id`, up to `last_id`: perhaps more than is new."""
+    """Update ids where each delta has all that changed after `previous_id`, perhaps more than is new."""
 
 class GrowingSequence(Sequence):
     """Numbers that only grow, such as times, and do not say which was the one before."""

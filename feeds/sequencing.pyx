@@ -119,7 +119,7 @@ cdef class IdentitySequence(Sequence):
 
 
 cdef class OverlappingSequence(Sequence):
-    """Update ids where each delta has all that changed after `previous_id`, up to `last_id`: perhaps more than is new.
+    """Update ids where each delta has all that changed after `previous_id`, perhaps more than is new.
 
     Gemini (`U`, `u`, and u of the snapshot; a delta begins with the id at which the one before ended, not one above it):
 
