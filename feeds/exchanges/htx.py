@@ -8,7 +8,8 @@ traffic that others published: the fields of `ticker`, and of `kline` besides it
 connection may have, whether `mbp` tells of levels that leave its window (they are trimmed, which is right either way),
 and whether the id of `bbo` counts what the ids of `mbp` count (they are not compared).
 
-Amounts may have 13 decimals: a book that has such beside millions fits no int64, and is refused and counted.
+Some amounts have the 17 digits of a double. A message with 13 decimals beside millions fits no int64: it is refused and
+counted, and a book of top levels stays what it was before it.
 """
 
 from __future__ import annotations
