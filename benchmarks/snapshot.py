@@ -117,8 +117,8 @@ def main() -> None:
     lines = [
         "# A large snapshot",
         "",
-        f"{2 * options.levels:,} levels in {len(cases[0][0]) / 1e6:.1f} MB, {options.rounds} rounds; CPU time, {pinned}.",
-        machine(),
+        f"{2 * options.levels:,} levels in {len(cases[0][0]) / 1e6:.1f} MB; {options.rounds} rounds.",
+        f"CPU time, {pinned}. {machine()}",
         "What is in a figure: the docstring of `benchmarks/snapshot.py`.",
         "",
         row(["ms in one call", "median", "shortest", "longest"]),

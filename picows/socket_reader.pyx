@@ -277,9 +277,9 @@ def start_busy_polling(*, double turn=50e-6):
     Connections that ws_connect() opens from now on are read directly, without asking the event loop, those to wss as
     well; everything else goes on as before.
 
-    turn -- seconds after which the event loop has its turn: after a read if one comes, or else in twice the time. Timers,
-        and tasks that a listener wakes, may be as late. A turn costs a system call or two; 0 takes one after every
-        look at the sockets, for those who wait in tasks.
+    turn -- seconds after which the event loop has its turn: after a read if one comes, or else in twice the time.
+        Timers, and tasks that a listener wakes, may be as late. A turn costs a system call or two; 0 takes one after
+        every look at the sockets, for those who wait in tasks.
 
     ValueError for a negative turn; RuntimeError without a running event loop, or if it is polling already.
     """

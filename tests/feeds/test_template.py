@@ -38,7 +38,10 @@ FILL = Wire(
     _Fill, Trade, price="p", qty="q", ts_event="T", trade_id="id", buyer_is_maker="maker", only=("kind", "FILL")
 )
 BOOK = Wire(_Book, BookDelta, last_id="u", bids="b", asks="a")
-MODEL = b'{"note":"n","p":"10.50","q":"2","T":1700000000000,"more":{"x":[1,"2"]},"kind":"FILL","maker":true,"id":1234567890123}}'
+MODEL = (
+    b'{"note":"n","p":"10.50","q":"2","T":1700000000000,"more":{"x":[1,"2"]},"kind":"FILL","maker":true,'
+    b'"id":1234567890123}}'
+)
 
 
 def read(message, wire=FILL, model=MODEL):

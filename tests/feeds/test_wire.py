@@ -45,7 +45,7 @@ MESSAGES = [(exchange_id, message) for exchange_id, messages in REAL.items() for
 
 
 class Engine:
-    """One engine that has seen `seed` before: once, so that its stream has a route, or twice, so that it has a template."""
+    """One engine that has seen `seed` before: once, so that its stream has a route; twice: and a template."""
 
     def __init__(self, exchange_id, seed, *, reference, times=1):
         self.log = EventLog()
@@ -72,7 +72,7 @@ class Engine:
 
 
 def agree(exchange_id, seed, message):
-    """Assert that both engines say the same, the hot one with and without a template, and return whether that did it alone."""
+    """Assert that the engines say the same, the hot one also with a template; return whether that did it alone."""
     expected = Engine(exchange_id, seed, reference=True).outcome(message)
     scanned = []
     for times in (1, 2):
