@@ -25,7 +25,7 @@ from feeds.live.receiver import Receiver
 from feeds.pipeline import Pipeline
 from feeds.recording import RecordingWriter
 from feeds.subscription import Subscription
-from picows import WSError, WSMsgType, WSTransport, ws_connect
+from picows import WSError, ws_connect
 
 __all__ = ["FeedConfig", "LiveFeed"]
 
@@ -216,7 +216,6 @@ class Line:
         self._config = config
         self._ssl = ssl_context
         self._backoff = Backoff(config.backoff)
-        self._transport: WSTransport | None = None
         self._helpers: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None  # what ends the line for good
         self._snapshot_wait: dict[str, tuple[float, float]] = {}  # tag -> (loop time of the last one, wait)
@@ -241,13 +240,13 @@ class Line:
         """Fulfil what the decoder asks for."""
         for request in self.pipeline.decoder.take_requests():
             if isinstance(request, Send):
-                self._send(request.payload)
+                self.receiver.send(request.payload)
             elif isinstance(request, Fetch):
                 self._help(self._fetch(request))
             elif isinstance(request, Resubscribe):
                 self._help(self._resubscribe(request))
             elif isinstance(request, Reconnect):
-                self._disconnect(request.reason)
+                self.receiver.disconnect(request.reason)
             elif isinstance(request, Refused):
                 self._fail(SubscriptionRefused(f"{self.url}: {request.reason}"))
 
@@ -273,7 +272,6 @@ class Line:
         except (OSError, WSError, asyncio.TimeoutError, DecodeError, FetchError) as error:
             self.receiver.status("connect_failed", f"{self.url}: {type(error).__name__}: {error}")
             return self._backoff.next()
-        self._transport = transport
         self.connects += 1
         self._help(self._subscribe(frames_before))
         self._help(self._watch_silence())
@@ -292,7 +290,6 @@ class Line:
             self._end_helpers()
             disconnected.cancel()
             transport.disconnect(False)
-            self._transport = None
         if self.receiver.frames > frames_before:
             self._backoff.reset()
         return self._backoff.next()
@@ -315,12 +312,12 @@ class Line:
         for number, message in enumerate(messages):
             if number:
                 await asyncio.sleep(self.plan.message_interval)
-            self._send(message if isinstance(message, bytes) else message(time.time_ns()))
+            self.receiver.send(message if isinstance(message, bytes) else message(time.time_ns()))
 
     async def _beat(self, heartbeat: Heartbeat) -> None:
         while True:
             await asyncio.sleep(heartbeat.interval)
-            self._send(heartbeat.message(time.time_ns()))
+            self.receiver.send(heartbeat.message(time.time_ns()))
 
     async def _watch_silence(self) -> None:
         loop = asyncio.get_running_loop()
@@ -330,7 +327,7 @@ class Line:
             if self.receiver.frames == frames:
                 reason = f"no message for {loop.time() - began:.1f} s"
                 self.receiver.status("silent", reason)
-                self._disconnect(reason)
+                self.receiver.disconnect(reason)
                 return
 
     async def _tick(self) -> None:
@@ -371,16 +368,6 @@ class Line:
         await asyncio.sleep(wait)
 
     # --- helpers ----------------------------------------------------------------------------------
-
-    def _send(self, message: bytes) -> None:
-        if self._transport is not None:
-            self.receiver.sent(message)
-            self._transport.send(WSMsgType.TEXT, message)
-
-    def _disconnect(self, reason: str) -> None:
-        self.receiver.disconnect_reason = reason
-        if self._transport is not None:
-            self._transport.disconnect()
 
     def _guard(self, call: Callable[[], None]) -> None:
         """Call into the pipeline from outside a frame: what a handler raises ends the line."""

@@ -23,7 +23,7 @@ cdef class Receiver(WSListener):
         readonly int64_t ts_recv             # of the batch in progress, or of the last one
         readonly bint is_connected
         readonly bint is_detached            # the session has ended: what still happens is nobody's business
-        public str disconnect_reason         # why we closed, for the record
+        str _disconnect_reason               # why we closed, for the record
         readonly Py_ssize_t max_message_size
         # Under TLS: how many reads a batch may take beyond the first, and seconds that it may wait for them.
         readonly int drain_reads

@@ -12,7 +12,6 @@ class _Shell(Protocol):
 class Receiver(WSListener):
     """Listens to one connection after the other of a line, and gives its pipeline what happens, recording it first."""
 
-    disconnect_reason: str
     def __init__(
         self,
         pipeline: Pipeline,
@@ -52,5 +51,8 @@ class Receiver(WSListener):
     def fetch_failed(self, tag: str, reason: str) -> None: ...
     def status(self, status: str, reason: str) -> None: ...
     def tick(self) -> None: ...
-    def sent(self, payload: bytes) -> None: ...
+    def send(self, payload: bytes) -> None:
+        """Send a text message, and record it; dropped where there is no connection."""
+    def disconnect(self, reason: str) -> None:
+        """Close the connection, if there is one; `reason` is for the record."""
     def requested(self, url: str, tag: str) -> None: ...

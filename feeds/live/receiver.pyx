@@ -43,7 +43,7 @@ cdef class Receiver(WSListener):
         self.pipeline = pipeline
         self.writer = writer
         self.source = pipeline.source
-        self.disconnect_reason = ""
+        self._disconnect_reason = ""
         self._shell = shell
         self.max_message_size = max_message_size
         self.drain_reads = drain_reads
@@ -55,7 +55,7 @@ cdef class Receiver(WSListener):
         self._transport = transport
         self._in_read = False
         self.is_connected = True
-        self.disconnect_reason = ""
+        self._disconnect_reason = ""
         self.ts_recv = wall_ns()
         self._record(KIND_CONNECTED, b"", None)
         self.pipeline.on_connected("", self.ts_recv)
@@ -139,7 +139,7 @@ cdef class Receiver(WSListener):
         if self.is_detached:
             return
         self.ts_recv = wall_ns()
-        reason = self.disconnect_reason or _reason(transport)
+        reason = self._disconnect_reason or _reason(transport)
         self._record(KIND_DISCONNECTED, reason.encode(), None)
         self.pipeline.on_disconnected(reason, self.ts_recv)
 
@@ -171,9 +171,17 @@ cdef class Receiver(WSListener):
         self.ts_recv = wall_ns()
         self._end_batch()
 
-    def sent(self, bytes payload):
-        """We are about to send a message: it is recorded."""
-        self._record(KIND_SENT, payload, None)
+    def send(self, bytes payload):
+        """Send a text message, and record it; dropped where there is no connection."""
+        if self._transport is not None:
+            self._record(KIND_SENT, payload, None)
+            self._transport.send(WSMsgType.TEXT, payload)
+
+    def disconnect(self, str reason):
+        """Close the connection, if there is one; `reason` is for the record."""
+        self._disconnect_reason = reason
+        if self._transport is not None:
+            self._transport.disconnect()
 
     def requested(self, str url, str tag):
         """We are about to make a REST request: it is recorded."""

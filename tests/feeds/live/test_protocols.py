@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from hashlib import sha1
 from typing import Any
 
 import msgspec
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestServer
 
-from feeds.decoder import Fetch, Resubscribe
+from feeds.decoder import Fetch, Resubscribe, Send
 from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat, Topic, exchange
 from feeds.instrument import Instrument, Instruments
 from feeds.live.feed import FeedConfig, LiveFeed
@@ -152,6 +154,39 @@ async def test_pings_are_sent_and_lists_are_read_to_their_end(watcher: Watcher) 
     assert len(pings) >= 3
     assert len(set(pings)) == len(pings)  # each of its own time
     assert server.paths == ["/ws"]
+
+
+async def test_what_a_message_behind_the_upgrade_asks_for_is_sent(watcher: Watcher) -> None:
+    """The first message comes in the read that completes the handshake: before ws_connect() returns."""
+    answer = asyncio.get_running_loop().create_future()
+
+    class Greeted(Decoder):
+        def decode_message(self, payload: bytes) -> None:
+            self.request(Send(b"pong"))
+            super().decode_message(payload)
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        key = next(line.split(": ")[1] for line in head.split("\r\n") if line.lower().startswith("sec-websocket-key"))
+        accept = b64encode(sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest()).decode()
+        reply = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        reply += f"Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        writer.write(reply.encode() + b'\x81\x0e{"hello":true}')
+        _, size = await reader.readexactly(2)
+        mask, payload = await reader.readexactly(4), await reader.readexactly(size & 127)
+        answer.set_result(bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload)))
+        writer.close()
+
+    market = Market()
+    market.decoder = Greeted
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with Server(answers).run() as rest, server:
+        endpoints = Endpoints(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", rest.rest)
+        async with LiveFeed(market, [Subscription("a", ("book",))], watcher, endpoints=endpoints) as feed:
+            running = asyncio.ensure_future(feed.run())
+            assert await asyncio.wait_for(answer, 10) == b"pong"
+            feed.stop()
+            await running
 
 
 async def test_a_gap_is_repaired_by_subscribing_anew(watcher: Watcher) -> None:
