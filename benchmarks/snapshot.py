@@ -40,8 +40,11 @@ def levels(count: int, *, is_ask: bool) -> str:
     return "[" + ",".join(found) + "]"
 
 
-def pipeline(exchange_id: str) -> Pipeline:
-    return Pipeline(exchange(exchange_id), Instruments(infer=True), conflated(loops().Tally()))
+def pipeline(exchange_id: str, raw_symbol: str) -> Pipeline:
+    """Return what a live feed has that knows its instruments: how many decimals a level may have."""
+    instruments = Instruments()
+    instruments.add(exchange_id, raw_symbol, price_decimals=2, qty_decimals=5)
+    return Pipeline(exchange(exchange_id), instruments, conflated(loops().Tally()))
 
 
 def reply(bids: str, asks: str) -> tuple[bytes, Callable[[bytes], None]]:
@@ -52,7 +55,7 @@ def reply(bids: str, asks: str) -> tuple[bytes, Callable[[bytes], None]]:
     )
 
     def take(payload: bytes) -> None:
-        chain = pipeline("binance")
+        chain = pipeline("binance", "BTCUSDT")
         chain.on_message(delta, TS, True)
         begin = time.thread_time_ns()
         chain.on_reply("BTCUSDT", payload, TS)
@@ -66,7 +69,7 @@ def in_stream(bids: str, asks: str) -> tuple[bytes, Callable[[bytes], None]]:
     """Return Coinbase's snapshot, and what takes it."""
 
     def take(payload: bytes) -> None:
-        chain = pipeline("coinbase")
+        chain = pipeline("coinbase", "BTC-USD")
         begin = time.thread_time_ns()
         chain.on_message(payload, TS, True)
         times["ours, in the stream"].append(time.thread_time_ns() - begin)
