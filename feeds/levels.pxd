@@ -32,32 +32,45 @@ cdef struct Decimals:
     int needed_qty
 
 
-# Where one part of a level stands: at `position` of an array, or in an object behind `key`.
-cdef struct LevelField:
-    int position
-    char key[28]             # as messages have it: "px":
-    Py_ssize_t key_size      # with quotes and colon
-    uint64_t head            # its first bytes, and which of eight they are
-    uint64_t head_mask
+# JSON to find in a message; the LevelShape owns it. Readable 8 bytes further.
+cdef struct Text:
+    const char* data
+    Py_ssize_t size
 
 
 cdef enum LevelPart:
     LEVEL_PRICE = 0
     LEVEL_QTY = 1
     LEVEL_SIDE = 2
+    LEVEL_REMOVAL = 3
 
 
-# The C side of a LevelShape; its texts belong to that.
+# A part of a level that is behind a key, or at a position of an array.
+cdef struct LevelField:
+    LevelPart part
+    int bit                  # says that it has been found
+    Text key                 # as messages have it: "px":
+    uint64_t head            # its first bytes, and which of eight they are
+    uint64_t head_mask
+
+
+# The C side of a LevelShape.
 cdef struct Shape:
+    bint is_plain            # [price, qty, ...] and nothing else to know
     bint is_object
-    int field_count          # 2, 3 with a side
-    LevelField fields[3]     # by LevelPart
+    int field_count          # 1 to 4: each must be in every level
+    LevelField fields[4]
+    int8_t field_at[32]      # by position in an array: index in `fields`, -1 for what is skipped
+    int side_count
+    int bid_count            # so many of `sides` mean a bid, the others an ask
+    Text sides[8]
+    Text removal
     int price_scale
     int qty_scale
-    const char* bid_text     # of a side, in quotes
-    Py_ssize_t bid_size
-    const char* ask_text
-    Py_ssize_t ask_size
+    bint has_signs           # a negative quantity is an ask
+    bint skip_zero_price     # a level at 0 is padding
+    bint negative_removes    # a quantity below 0 counts as 0
+    bint padded              # numbers have all of the instrument's decimals: zeros at the end count
 
 
 cdef int64_t[19] POW10       # POW10[d] == 10**d
@@ -74,13 +87,16 @@ cdef inline const char* skip_space(const char* p, const char* end) noexcept nogi
 cdef int scan_number(const char** p, const char* end, int decimals, int64_t* mantissa, int* needed) noexcept nogil
 # The same, quoted, or bare as JSON has it (no leading zeros).
 cdef int scan_number_value(const char** p, const char* end, int decimals, int64_t* mantissa, int* needed) noexcept nogil
+# The same where zeros at the end count: SCAN_GROW where more decimals stand there than given.
+cdef int scan_padded_value(const char** p, const char* end, int decimals, int64_t* mantissa, int* needed) noexcept nogil
 # An int64 without fraction or exponent.
 cdef int scan_integer(const char** p, const char* end, int64_t* value) noexcept nogil
-# [[price, qty, ...], ...]: what follows price and qty inside a level is skipped. Replaces the content of `out`.
+# [[price, qty, ...], ...]: what follows price and qty inside a level is skipped. The levels are added to `out`, which after
+# anything but SCAN_OK holds some of them: the caller empties it.
 cdef int scan_levels(const char** p, const char* end, LevelVector* out, Decimals* decimals) noexcept nogil
-# An array of levels of any shape, into `bids`; of one whose levels name their side, into both. Replaces their content.
+# The same of any shape: levels go to the side that they say, those that say none to `asks` or `bids` as `is_ask` says.
 cdef int scan_shaped_levels(const char** p, const char* end, const Shape* shape, LevelVector* bids, LevelVector* asks,
-                            Decimals* decimals) noexcept nogil
+                            bint is_ask, Decimals* decimals) noexcept nogil
 # Any JSON value, nested at most 64 deep. Strict, and stricter than JSON where that is rare: SCAN_BAD for strings with escapes.
 cdef int skip_value(const char** p, const char* end) noexcept nogil
 
@@ -96,9 +112,10 @@ cdef void levels_free(LevelVector* levels) noexcept nogil
 cdef class LevelShape:
     cdef:
         Shape shape
-        readonly bint has_side
-        bytes _bid_text
-        bytes _ask_text
+        readonly bint has_side       # levels say of which side they are
+        list _texts                  # what `shape` points into
         str _text
 
-    cdef int _place(self, int part, object where) except -1
+    cdef int _add_field(self, LevelPart part, object where) except -1
+    cdef int _set_sides(self, object side, object bid, object ask) except -1
+    cdef int _set_text(self, Text* text, bytes data, bytes behind=*) except -1

@@ -4,9 +4,11 @@ from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from feeds.scan cimport feeds_levels, feeds_load, feeds_plain_text, feeds_quoted_decimal
+from feeds.scan cimport feeds_levels, feeds_literal, feeds_load, feeds_number, feeds_plain_text
 
 from decimal import Decimal
+
+import msgspec
 
 __all__ = ["LevelShape", "parse_levels", "parse_number", "parse_sides"]
 
@@ -15,7 +17,9 @@ DEFAULT_MAX_LEVELS = 1_000_000
 cdef Py_ssize_t MAX_LEVELS = DEFAULT_MAX_LEVELS      # of one array in one message
 cdef enum:
     MAX_NESTING = 64                     # the bits of `objects` in skip_value
-    MAX_KEY_SIZE = 24                    # of a level's field, without quotes and colon
+    MAX_POSITION = 31                    # of a part of a level: see `Shape.field_at`
+    MAX_SIDE_TEXTS = 8                   # those that mean a bid and those that mean an ask
+    PADDING = 8                          # texts are compared by chunks of so many bytes
 
 cdef int64_t[19] POW10
 cdef int _d
@@ -155,8 +159,15 @@ cdef int _scan_wide_number(const char** at, const char* end, int decimals, int64
     return SCAN_OK
 
 
-cdef inline int scan_number_value(const char** at, const char* end, int decimals, int64_t* mantissa,
-                                  int* needed) noexcept nogil:
+cdef int scan_number_value(const char** at, const char* end, int decimals, int64_t* mantissa, int* needed) noexcept nogil:
+    cdef const char* p = feeds_number(at[0], end, decimals, mantissa)
+    if p == NULL:
+        return _scan_unusual_value(at, end, decimals, mantissa, needed)
+    at[0] = p
+    return SCAN_OK
+
+
+cdef int _scan_unusual_value(const char** at, const char* end, int decimals, int64_t* mantissa, int* needed) noexcept nogil:
     cdef int status
     cdef const char* digits
     if at[0] < end and at[0][0] == c'"':
@@ -172,6 +183,24 @@ cdef inline int scan_number_value(const char** at, const char* end, int decimals
     if end - digits >= 2 and digits[0] == c'0' and is_digit(digits[1]):      # not JSON, where text may be anything
         return SCAN_BAD
     return scan_number(at, end, decimals, mantissa, needed)
+
+
+cdef int scan_padded_value(const char** at, const char* end, int decimals, int64_t* mantissa, int* needed) noexcept nogil:
+    cdef const char* p = at[0]
+    cdef int fraction = 0
+    cdef int status = scan_number_value(at, end, decimals, mantissa, needed)
+    if status != SCAN_OK:
+        return status
+    while p < at[0] and p[0] != c'.':
+        p += 1
+    p += 1
+    while p < at[0] and is_digit(p[0]):
+        fraction += 1
+        p += 1
+    if fraction <= decimals:
+        return SCAN_OK
+    needed[0] = max(needed[0], fraction)
+    return SCAN_GROW
 
 
 cdef inline int scan_integer(const char** at, const char* end, int64_t* value) noexcept nogil:
@@ -198,15 +227,6 @@ cdef inline int scan_integer(const char** at, const char* end, int64_t* value) n
     return SCAN_OK
 
 
-cdef inline int _scan_level_number(const char** at, const char* end, int decimals, int64_t* mantissa,
-                                   int* needed) noexcept nogil:
-    cdef const char* fast = feeds_quoted_decimal(at[0], end, decimals, mantissa)
-    if fast != NULL:
-        at[0] = fast
-        return SCAN_OK
-    return scan_number_value(at, end, decimals, mantissa, needed)
-
-
 cdef int scan_levels(const char** at, const char* end, LevelVector* out, Decimals* decimals) noexcept nogil:
     cdef:
         const char* p = at[0]
@@ -214,8 +234,7 @@ cdef int scan_levels(const char** at, const char* end, LevelVector* out, Decimal
         int64_t price = 0
         int64_t qty = 0
         int status
-        int worst = SCAN_OK
-    out.size = 0
+        bint are_pairs = True
     if p == end or p[0] != c'[':
         return SCAN_BAD
     p = skip_space(p + 1, end)
@@ -227,30 +246,30 @@ cdef int scan_levels(const char** at, const char* end, LevelVector* out, Decimal
         if status != SCAN_OK:
             return status
     while True:
-        numbers = <int64_t*> (out.items + out.size)
-        p = feeds_levels(p, end, decimals.price, decimals.qty, &numbers, <int64_t*> (out.items + out.capacity))
-        out.size = <PriceLevel*> numbers - out.items
+        if are_pairs:
+            numbers = <int64_t*> (out.items + out.size)
+            # Where decimals are missing, all is read again: until then with those that are known to be needed, which is quick.
+            p = feeds_levels(p, end, decimals.needed_price, decimals.needed_qty, &numbers,
+                             <int64_t*> (out.items + out.capacity))
+            out.size = <PriceLevel*> numbers - out.items
         if p == end or p[0] != c'[':
             return SCAN_BAD
         p = skip_space(p + 1, end)
-        status = scan_number_value(&p, end, decimals.price, &price, &decimals.needed_price)
-        if status == SCAN_GROW:
-            worst = SCAN_GROW
-        elif status != SCAN_OK:
+        status = scan_number_value(&p, end, decimals.needed_price, &price, &decimals.needed_price)
+        if status != SCAN_OK and status != SCAN_GROW:
             return status
         p = skip_space(p, end)
         if p == end or p[0] != c',':
             return SCAN_BAD
         p = skip_space(p + 1, end)
-        status = scan_number_value(&p, end, decimals.qty, &qty, &decimals.needed_qty)
-        if status == SCAN_GROW:
-            worst = SCAN_GROW
-        elif status != SCAN_OK:
+        status = scan_number_value(&p, end, decimals.needed_qty, &qty, &decimals.needed_qty)
+        if status != SCAN_OK and status != SCAN_GROW:
             return status
         if qty < 0:
             return SCAN_NEGATIVE
         p = skip_space(p, end)
-        while p < end and p[0] == c',':              # order counts and the like
+        while p < end and p[0] == c',':              # order counts and the like: the other levels have them too
+            are_pairs = False
             p = skip_space(p + 1, end)
             status = skip_value(&p, end)
             if status != SCAN_OK:
@@ -268,7 +287,7 @@ cdef int scan_levels(const char** at, const char* end, LevelVector* out, Decimal
         if p == end or p[0] != c']':
             return SCAN_BAD
         at[0] = p + 1
-        return worst
+        return SCAN_GROW if decimals.needed_price > decimals.price or decimals.needed_qty > decimals.qty else SCAN_OK
 
 
 cdef inline const char* _after_string(const char* p, const char* end) noexcept nogil:
@@ -389,26 +408,25 @@ cdef int skip_value(const char** at, const char* end) noexcept nogil:
 
 # What is read of one level after the other, and with which decimals.
 cdef struct Reading:
-    int64_t price
-    int64_t qty
+    int64_t numbers[2]       # by LevelPart: price and quantity
+    int decimals[2]          # those of the mantissas less the scale of the shape
+    int needed[2]
     bint is_ask
-    int price_decimals       # those of the mantissas less the scale of the shape
-    int qty_decimals
-    int needed_price
-    int needed_qty
-    int worst
+    bint is_removed
+    int worst                # SCAN_GROW where any number asks for more decimals
+    int refusal              # why the functions below returned NULL
 
 
 cdef int scan_shaped_levels(const char** at, const char* end, const Shape* shape, LevelVector* bids, LevelVector* asks,
-                            Decimals* decimals) noexcept nogil:
+                            bint is_ask, Decimals* decimals) noexcept nogil:
     cdef:
         const char* p = at[0]
         char opening = c'{' if shape.is_object else c'['
         Reading level
+        int part
         int status
-    bids.size = 0
-    if shape.field_count == 3:
-        asks.size = 0
+    if shape.is_plain:
+        return scan_levels(at, end, asks if is_ask else bids, decimals)
     if p == end or p[0] != c'[':
         return SCAN_BAD
     p = skip_space(p + 1, end)
@@ -416,24 +434,25 @@ cdef int scan_shaped_levels(const char** at, const char* end, const Shape* shape
         at[0] = p + 1
         return SCAN_OK
     level.worst = SCAN_OK
-    level.is_ask = False
-    level.price_decimals = level.needed_price = decimals.price - shape.price_scale
-    level.qty_decimals = level.needed_qty = decimals.qty - shape.qty_scale
-    if level.price_decimals < 0 or level.qty_decimals < 0:       # no room even for whole numbers
-        level.worst = SCAN_GROW
-        level.price_decimals = level.needed_price = max(level.price_decimals, 0)
-        level.qty_decimals = level.needed_qty = max(level.qty_decimals, 0)
+    level.refusal = SCAN_BAD
+    level.decimals[<int> LEVEL_PRICE] = decimals.price - shape.price_scale
+    level.decimals[<int> LEVEL_QTY] = decimals.qty - shape.qty_scale
+    for part in range(2):
+        if level.decimals[part] < 0:                     # no room even for whole numbers
+            level.decimals[part] = 0
+            level.worst = SCAN_GROW
+        level.needed[part] = level.decimals[part]
     while True:
         if p == end or p[0] != opening:
             return SCAN_BAD
         p = skip_space(p + 1, end)
-        if shape.is_object:
-            status = _scan_object_level(&p, end, shape, &level)
-        else:
-            status = _scan_array_level(&p, end, shape, &level)
-        if status != SCAN_OK:
-            return status
-        status = levels_push(asks if level.is_ask else bids, level.price, level.qty)
+        level.numbers[<int> LEVEL_QTY] = 0               # of one that has no place for it
+        level.is_ask = is_ask
+        level.is_removed = False
+        p = _after_level(p, end, shape, &level)
+        if p == NULL:
+            return level.refusal
+        status = _push_level(shape, &level, bids, asks)
         if status != SCAN_OK:
             return status
         p = skip_space(p, end)
@@ -444,117 +463,147 @@ cdef int scan_shaped_levels(const char** at, const char* end, const Shape* shape
             return SCAN_BAD
         break
     if level.worst == SCAN_GROW:
-        decimals.needed_price = max(decimals.needed_price, level.needed_price + shape.price_scale)
-        decimals.needed_qty = max(decimals.needed_qty, level.needed_qty + shape.qty_scale)
+        decimals.needed_price = max(decimals.needed_price, level.needed[<int> LEVEL_PRICE] + shape.price_scale)
+        decimals.needed_qty = max(decimals.needed_qty, level.needed[<int> LEVEL_QTY] + shape.qty_scale)
     at[0] = p + 1
     return level.worst
 
 
-cdef inline int _scan_array_level(const char** at, const char* end, const Shape* shape, Reading* level) noexcept nogil:
+cdef inline const char* _after_level(const char* p, const char* end, const Shape* shape, Reading* level) noexcept nogil:
+    """`p` is behind the bracket that opens a level; returns what is behind the one that closes it, NULL for a `refusal`."""
     cdef:
-        const char* p = at[0]
+        const LevelField* field
+        char closing = c'}' if shape.is_object else c']'
         int position = 0
+        int found                            # the index of the field that is next, -1 for what is skipped
+        int likely = 0                       # keys mostly come in the order in which the shape was declared
         int present = 0
-        int part
-        int status
     while True:
-        part = 0
-        while part < shape.field_count and shape.fields[part].position != position:
-            part += 1
-        if part < shape.field_count:
-            present += 1
-            status = _scan_part(part, &p, end, shape, level)
+        if not shape.is_object:
+            found = shape.field_at[position] if position <= MAX_POSITION else -1
+            position += 1
+        elif _has_key(&shape.fields[likely], p, end):
+            found = likely
+            p = skip_space(p + shape.fields[found].key.size, end)
         else:
-            status = skip_value(&p, end)
-        if status != SCAN_OK:
-            return status
-        position += 1
-        p = skip_space(p, end)
-        if p < end and p[0] == c',':
-            p = skip_space(p + 1, end)
-            continue
-        if p == end or p[0] != c']' or present != shape.field_count:
-            return SCAN_BAD
-        at[0] = p + 1
-        return SCAN_OK
-
-
-cdef inline int _scan_object_level(const char** at, const char* end, const Shape* shape, Reading* level) noexcept nogil:
-    cdef:
-        const char* p = at[0]
-        const char* key
-        Py_ssize_t key_size
-        int present = 0                      # bit per part
-        int part
-        int status
-    while True:
-        part = 0
-        while part < shape.field_count and not _has_key(&shape.fields[part], p, end):
-            part += 1
-        if part < shape.field_count:
-            p = skip_space(p + shape.fields[part].key_size, end)
-        else:                                # another key, one with space behind it, or near the end of the message
-            key = p
-            if p == end or p[0] != c'"':
-                return SCAN_BAD
-            p = _after_string(p + 1, end)
+            p = _after_unlikely_key(p, end, shape, &found)
             if p == NULL:
-                return SCAN_BAD
-            key_size = p - key
-            p = skip_space(p, end)
-            if p == end or p[0] != c':':
-                return SCAN_BAD
-            p = skip_space(p + 1, end)
-            part = 0
-            while part < shape.field_count and (shape.fields[part].key_size != key_size + 1
-                                                or memcmp(shape.fields[part].key, key, key_size) != 0):
-                part += 1
-        if part < shape.field_count:
-            if present >> part & 1:          # twice: nobody knows which one counts
-                return SCAN_BAD
-            present |= 1 << part
-            status = _scan_part(part, &p, end, shape, level)
+                return NULL
+        if found < 0:
+            p = _after_value(p, end)
         else:
-            status = skip_value(&p, end)
-        if status != SCAN_OK:
-            return status
+            field = &shape.fields[found]
+            if present & field.bit:          # a key that stands there twice: nobody knows which one counts
+                return NULL
+            present |= field.bit
+            p = _after_field(field, p, end, shape, level)
+            likely = found + 1 if found + 1 < shape.field_count else 0
+        if p == NULL:
+            return NULL
         p = skip_space(p, end)
         if p < end and p[0] == c',':
             p = skip_space(p + 1, end)
             continue
-        if p == end or p[0] != c'}' or present != (1 << shape.field_count) - 1:
-            return SCAN_BAD
-        at[0] = p + 1
-        return SCAN_OK
+        if p == end or p[0] != closing or present != (1 << shape.field_count) - 1:
+            return NULL
+        return p + 1
 
 
 cdef inline bint _has_key(const LevelField* field, const char* p, const char* end) noexcept nogil:
-    return (end - p > 28 and (feeds_load(p) & field.head_mask) == field.head
-            and (field.key_size <= 8 or memcmp(p, field.key, field.key_size) == 0))
+    return (end - p >= 8 and (feeds_load(p) & field.head_mask) == field.head
+            and (field.key.size <= 8 or feeds_literal(p, end, field.key.data, field.key.size) != NULL))
 
 
-cdef inline int _scan_part(int part, const char** at, const char* end, const Shape* shape, Reading* level) noexcept nogil:
+cdef const char* _after_unlikely_key(const char* key, const char* end, const Shape* shape,
+                                     int* found) noexcept nogil:
+    """The same as `_after_key`, of any key; `found` is the index of its field, -1 if it has none."""
+    cdef const char* p = feeds_plain_text(key, end)
+    cdef const Text* text
+    cdef int i
+    if p == NULL:
+        if key == end or key[0] != c'"':
+            return NULL
+        p = _after_string(key + 1, end)
+        if p == NULL:
+            return NULL
+    found[0] = -1
+    for i in range(shape.field_count):
+        text = &shape.fields[i].key
+        if text.size == p - key + 1 and memcmp(text.data, key, p - key) == 0:
+            found[0] = i
+    p = skip_space(p, end)
+    return skip_space(p + 1, end) if p < end and p[0] == c':' else NULL
+
+
+cdef inline const char* _after_value(const char* p, const char* end) noexcept nogil:
+    return p if skip_value(&p, end) == SCAN_OK else NULL
+
+
+cdef inline const char* _after_field(const LevelField* field, const char* p, const char* end, const Shape* shape,
+                                     Reading* level) noexcept nogil:
+    cdef const char* behind
+    cdef int i
+    if field.part <= LEVEL_QTY:
+        if not shape.padded:
+            behind = feeds_number(p, end, level.decimals[<int> field.part], &level.numbers[<int> field.part])
+            if behind != NULL:
+                return behind
+        return _after_unusual_number(field, p, end, shape, level)
+    if field.part == LEVEL_REMOVAL:
+        behind = _after_text(p, end, &shape.removal)
+        if behind == NULL:
+            return _after_value(p, end)
+        level.is_removed = True
+        return behind
+    for i in range(shape.side_count):
+        behind = _after_text(p, end, &shape.sides[i])
+        if behind != NULL:
+            level.is_ask = i >= shape.bid_count
+            return behind
+    return NULL
+
+
+cdef const char* _after_unusual_number(const LevelField* field, const char* p, const char* end, const Shape* shape,
+                                       Reading* level) noexcept nogil:
+    cdef int part = field.part
     cdef int status
-    if part == LEVEL_PRICE:
-        status = _scan_level_number(at, end, level.price_decimals, &level.price, &level.needed_price)
-    elif part == LEVEL_QTY:
-        status = _scan_level_number(at, end, level.qty_decimals, &level.qty, &level.needed_qty)
-        if status == SCAN_OK and level.qty < 0:
-            return SCAN_NEGATIVE
-    elif end - at[0] >= shape.bid_size and memcmp(at[0], shape.bid_text, shape.bid_size) == 0:
-        level.is_ask = False
-        at[0] += shape.bid_size
-        return SCAN_OK
-    elif end - at[0] >= shape.ask_size and memcmp(at[0], shape.ask_text, shape.ask_size) == 0:
-        level.is_ask = True
-        at[0] += shape.ask_size
-        return SCAN_OK
+    if shape.padded:
+        status = scan_padded_value(&p, end, level.decimals[part], &level.numbers[part], &level.needed[part])
     else:
-        return SCAN_BAD
+        status = scan_number_value(&p, end, level.decimals[part], &level.numbers[part], &level.needed[part])
     if status == SCAN_GROW:
         level.worst = SCAN_GROW
+    elif status != SCAN_OK:
+        level.refusal = status
+        return NULL
+    return p
+
+
+cdef inline const char* _after_text(const char* p, const char* end, const Text* text) noexcept nogil:
+    """What is behind a value that is exactly this JSON text; NULL where it is another."""
+    p = feeds_literal(p, end, text.data, text.size)
+    if p == NULL or p == end or not (p[0] == c',' or p[0] == c']' or p[0] == c'}' or <unsigned char> p[0] <= c' '):
+        return NULL
+    return p
+
+
+cdef inline int _push_level(const Shape* shape, const Reading* level, LevelVector* bids, LevelVector* asks) noexcept nogil:
+    cdef bint is_ask = level.is_ask
+    cdef int64_t price = level.numbers[<int> LEVEL_PRICE]
+    cdef int64_t qty = level.numbers[<int> LEVEL_QTY]
+    if qty < 0:
+        if shape.has_signs:
+            is_ask = True
+            qty = -qty
+        elif shape.negative_removes:
+            qty = 0
+        else:
+            return SCAN_NEGATIVE
+    if level.is_removed:
+        qty = 0
+    if price == 0 and shape.skip_zero_price:
         return SCAN_OK
-    return status
+    return levels_push(asks if is_ask else bids, price, qty)
 
 
 cdef int _grow(LevelVector* levels, Py_ssize_t at_least) noexcept nogil:
@@ -622,72 +671,110 @@ _STATUS_NAMES = {
 
 
 cdef class LevelShape:
-    """Where price and quantity stand in one level of an array of levels, other than as [price, qty, ...].
+    """How an exchange writes the levels of an array in JSON.
 
     `price` and `qty` are positions in an array or names in an object; what else a level has is skipped, keys come in any
-    order, numbers are quoted or bare. `side` is for levels of both sides in one array: where the side stands, and the texts
-    that mean `bid` and `ask`; another text is refused. A scale of N is for numbers that count units of 10**-N.
+    order, numbers are quoted or bare. `side` is for levels of both sides in one array: where it stands, and the JSON value,
+    or tuple of values, that means `bid` or `ask`; another value is refused. `signed` is for arrays of both sides too: a
+    negative quantity is an ask. `removal=(place, value)` marks levels that are removed, whatever their quantity; with
+    `qty=None` all are. `price_scale` n is for prices that count units of 10**-n, `qty_scale` the same for quantities.
 
-        LevelShape(price="px", qty="sz")                             {"px":"59.8","sz":"3.4","n":1}
-        LevelShape(price=1, qty=2)                                   ["new",42500.0,1000.0]
-        LevelShape(side=0, bid="buy", ask="sell", price=1, qty=2)    ["sell","0.00001306","660.5"]
-        LevelShape(price_scale=4)                                    [345475000,14340]: 34547.5000
+    With `skip_zero_price` a level at 0 is padding, with `negative_removes` a quantity below 0 counts as 0, which else is
+    refused. `padded` numbers have all of the instrument's decimals: zeros at the end count.
+
+        LevelShape()                                            ["30249.4","0.5",...]
+        LevelShape("px", "sz")                                  {"px":"59.8","sz":"3.4","n":1}
+        LevelShape(1, 2, side=0, bid="buy", ask="sell")         ["sell","0.00001306","660.5"]
+        LevelShape(0, 2, signed=True, removal=(1, 0))           [279380,1,0.0089]
+        LevelShape(price_scale=4)                               [345475000,14340]: 34547.5000
     """
 
-    def __init__(self, *, price=0, qty=1, side=None, str bid="", str ask="", int price_scale=0, int qty_scale=0):
-        places = [price, qty] if side is None else [price, qty, side]
+    def __init__(self, price=0, qty=1, *, side=None, bid=None, ask=None, int price_scale=0, int qty_scale=0, removal=None,
+                 bint signed=False, bint skip_zero_price=False, bint negative_removes=False, bint padded=False):
+        places = {"price": price, "qty": qty, "side": side, "removal": None}
+        self._texts = []
+        if removal is not None:
+            places["removal"], value = removal
+            self._set_text(&self.shape.removal, msgspec.json.encode(value))
+        places = {part: where for part, where in places.items() if where is not None}
         kind = type(price)
-        if kind not in (int, str) or any(type(where) is not kind for where in places) or len(set(places)) < len(places):
-            raise TypeError(f"expected different positions or different names of price, qty and side, found {places}")
-        if (side is None) != (not bid and not ask) or (side is not None and (bid == ask or not bid or not ask)):
-            raise TypeError(f"expected two texts with a side and none without, found {side!r}, {bid!r}, {ask!r}")
+        if (kind not in (int, str) or any(type(where) is not kind for where in places.values())
+                or len(set(places.values())) < len(places)):
+            raise TypeError(f"expected different positions or different names of {', '.join(places)}, "
+                            f"found {list(places.values())}")
+        if side is not None and signed:
+            raise TypeError(f"expected a side or signed quantities, found both, the side at {side!r}")
         for scale in (price_scale, qty_scale):
             if not 0 <= scale <= 18:
                 raise ValueError(f"expected a scale of 0 to 18, found {scale}")
-        self.has_side = side is not None
+        self._set_sides(side, bid, ask)
+        self.has_side = side is not None or signed
         self.shape.is_object = kind is str
         self.shape.price_scale = price_scale
         self.shape.qty_scale = qty_scale
-        self.shape.field_count = len(places)
-        for part, where in enumerate(places):
-            self._place(part, where)
-        self._bid_text = _plain(bid)
-        self._ask_text = _plain(ask)
-        self.shape.bid_text, self.shape.bid_size = self._bid_text, len(self._bid_text)
-        self.shape.ask_text, self.shape.ask_size = self._ask_text, len(self._ask_text)
-        named = dict(zip(places, ("price", "qty", "side"), strict=False))
+        self.shape.has_signs = signed
+        self.shape.skip_zero_price = skip_zero_price
+        self.shape.negative_removes = negative_removes
+        self.shape.padded = padded
+        memset(self.shape.field_at, -1, sizeof(self.shape.field_at))
+        self.shape.field_count = 0
+        for part, where in places.items():
+            self._add_field(_PARTS[part], where)
+        self.shape.is_plain = places == {"price": 0, "qty": 1} and not (
+            price_scale or qty_scale or signed or skip_zero_price or negative_removes or padded)
+        named = {where: part for part, where in places.items()}
         if self.shape.is_object:
             self._text = "[{" + ", ".join(f'"{name}": {part}' for name, part in named.items()) + "}, ...]"
         else:
-            self._text = "[[" + ", ".join(named.get(at, "...") for at in range(max(places) + 1)) + "], ...]"
+            self._text = "[[" + ", ".join(named.get(at, "...") for at in range(max(named) + 1)) + "], ...]"
 
     def __str__(self):
         return self._text
 
-    cdef int _place(self, int part, object where) except -1:
-        cdef LevelField* field = &self.shape.fields[part]
+    cdef int _add_field(self, LevelPart part, object where) except -1:
+        cdef LevelField* field = &self.shape.fields[self.shape.field_count]
+        field.part = part
+        field.bit = 1 << self.shape.field_count
         if isinstance(where, int):
-            if not 0 <= where < 32:
-                raise ValueError(f"expected positions of 0 to 31, found {where}")
-            field.position = where
-            return 0
-        key = _plain(where) + b":"
-        if not 0 < len(where) <= MAX_KEY_SIZE:
-            raise ValueError(f"expected names of 1 to {MAX_KEY_SIZE} bytes, found {where!r}")
-        field.position = -1
-        field.key_size = len(key)
-        memcpy(field.key, <const char*> key, len(key))
-        key = (key + bytes(8))[:8]
-        field.head = feeds_load(<const char*> key)
-        field.head_mask = ~<uint64_t> 0 if field.key_size >= 8 else (<uint64_t> 1 << 8 * field.key_size) - 1
+            if not 0 <= where <= MAX_POSITION:
+                raise ValueError(f"expected positions of 0 to {MAX_POSITION}, found {where}")
+            self.shape.field_at[<int> where] = self.shape.field_count
+        elif where:
+            self._set_text(&field.key, msgspec.json.encode(where), b":")
+            field.head_mask = ~<uint64_t> 0 if field.key.size >= 8 else (<uint64_t> 1 << 8 * field.key.size) - 1
+            field.head = feeds_load(field.key.data) & field.head_mask
+        else:
+            raise ValueError("expected names of 1 character or more, found ''")
+        self.shape.field_count += 1
+        return 0
+
+    cdef int _set_sides(self, object side, object bid, object ask) except -1:
+        cdef tuple bids = bid if isinstance(bid, tuple) else () if bid is None else (bid,)
+        cdef tuple asks = ask if isinstance(ask, tuple) else () if ask is None else (ask,)
+        texts = [msgspec.json.encode(value) for value in bids + asks]
+        if bool(bids) != (side is not None) or bool(asks) != (side is not None) or len(set(texts)) < len(texts):
+            raise TypeError(f"expected different values of bid and ask with a side and none without, found {side!r}, {bid!r}, "
+                            f"{ask!r}")
+        if len(texts) > MAX_SIDE_TEXTS:
+            raise ValueError(f"expected at most {MAX_SIDE_TEXTS} values of bid and ask, found {len(texts)}")
+        for i, text in enumerate(texts):
+            self._set_text(&self.shape.sides[i], text)
+        self.shape.bid_count = len(bids)
+        self.shape.side_count = len(texts)
+        return 0
+
+    cdef int _set_text(self, Text* text, bytes data, bytes behind=b"") except -1:
+        """Make it one to find by the bytes of the message: the scanner takes no text that has escapes."""
+        if b"\\" in data or not data.isascii() or not data.decode().isprintable():
+            raise ValueError(f"expected printable ASCII without quotes and backslashes, found {data.decode()}")
+        padded = data + behind + bytes(PADDING)
+        self._texts.append(padded)
+        text.data = padded
+        text.size = len(data) + len(behind)
         return 0
 
 
-def _plain(str text):
-    """Return the text as JSON without escapes has it: names and sides are found by the bytes of the message."""
-    if not text.isascii() or not text.isprintable() or '"' in text or "\\" in text:
-        raise ValueError(f"expected printable ASCII without quotes and backslashes, found {text!r}")
-    return b'"' + text.encode() + b'"'
+_PARTS = {"price": LEVEL_PRICE, "qty": LEVEL_QTY, "side": LEVEL_SIDE, "removal": LEVEL_REMOVAL}
 
 
 def parse_number(bytes text, int decimals):
@@ -725,7 +812,7 @@ def parse_levels(bytes text, int price_decimals, int qty_decimals, LevelShape sh
 
 
 def parse_sides(bytes text, int price_decimals, int qty_decimals, LevelShape shape not None):
-    """Return (bids, asks, needed price decimals, needed qty decimals) of an array whose levels name their side."""
+    """Return (bids, asks, needed price decimals, needed qty decimals) of an array whose levels say their side."""
     if not shape.has_side:
         raise ValueError(f"expected a shape with a side, found {shape}")
     return _parse(text, price_decimals, qty_decimals, shape)
@@ -752,7 +839,7 @@ cdef tuple _parse(bytes text, int price_decimals, int qty_decimals, LevelShape s
         if shape is None:
             status = scan_levels(&p, end, &bids, &decimals)
         else:
-            status = scan_shaped_levels(&p, end, &shape.shape, &bids, &asks, &decimals)
+            status = scan_shaped_levels(&p, end, &shape.shape, &bids, &asks, False, &decimals)
         if status == SCAN_OK or status == SCAN_GROW:
             if p == end:
                 return ([(bids.items[i].price, bids.items[i].qty) for i in range(bids.size)],

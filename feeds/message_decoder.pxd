@@ -5,36 +5,7 @@ from libc.stdint cimport int64_t
 from feeds.decoder cimport Decoder
 from feeds.events cimport BookDelta, Event
 from feeds.instrument cimport Instrument
-from feeds.levels cimport Decimals, LevelVector
-
-
-# Where a part of a level stands: the element `index` of an array, or the value of `key` of an object.
-cdef struct Place:
-    bint exists
-    int index                # -1: an object's
-    const char* key          # with its quotes; owned by the shape
-    Py_ssize_t key_size
-
-
-# How an exchange writes levels.
-cdef class LevelShape:
-    cdef:
-        Place price
-        Place qty
-        Place side               # of which side the level is, where both are in one array
-        Place removal            # says that the level is removed, whatever its quantity
-        tuple bid_texts          # JSON texts of `side` that mean a bid
-        tuple ask_texts
-        bytes removal_text
-        readonly bint signed             # a negative quantity is an ask
-        readonly bint skip_zero_price    # a level at 0 is padding
-        readonly bint negative_removes   # a quantity below 0 counts as 0
-        readonly bint padded             # numbers have all of the instrument's decimals: zeros at the end count
-        list _keys                       # what the places point into
-
-    cdef int _place(self, Place* place, object where) except -1
-    cdef int scan(self, const char** at, const char* end, LevelVector* bids, LevelVector* asks, bint is_ask,
-                  Decimals* decimals) except -1
+from feeds.levels cimport Decimals, LevelShape, LevelVector
 
 
 cdef class MessageDecoder(Decoder):

@@ -7,8 +7,9 @@ import msgspec
 from feeds.decoder import Decoder
 from feeds.errors import DecodeError
 from feeds.instrument import Instrument
+from feeds.levels import LevelShape
 
-__all__ = ["PRICE_QTY", "LevelShape", "MessageDecoder", "inflate"]
+__all__ = ["PRICE_QTY", "MessageDecoder", "inflate"]
 
 DEFAULT_MAX_INFLATED_SIZE: Final[int]
 
@@ -20,36 +21,6 @@ def inflate(payload: bytes, wbits: int = 31, max_size: int = ...) -> bytes:
 
     ValueError where it is not all of one compressed stream, or holds more.
     """
-
-class LevelShape:
-    """How an exchange writes price levels in JSON: where price and quantity stand, by index or by key."""
-
-    def __init__(
-        self,
-        price: int | str = 0,
-        qty: int | str | None = 1,
-        *,
-        side: int | str | None = None,
-        bid: Any = None,
-        ask: Any = None,
-        removal: tuple[int | str, Any] | None = None,
-        signed: bool = False,
-        skip_zero_price: bool = False,
-        negative_removes: bool = False,
-        padded: bool = False,
-    ) -> None: ...
-    @property
-    def signed(self) -> bool:
-        """A negative quantity is an ask."""
-    @property
-    def skip_zero_price(self) -> bool:
-        """A level at 0 is padding."""
-    @property
-    def negative_removes(self) -> bool:
-        """A quantity below 0 counts as 0."""
-    @property
-    def padded(self) -> bool:
-        """Numbers have all of the instrument's decimals: zeros at the end count."""
 
 PRICE_QTY: Final[LevelShape]
 

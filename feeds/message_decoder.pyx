@@ -1,7 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The base of decoders whose messages msgspec reads: turns numbers as text into events, and errors into `DecodeError`s."""
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
@@ -11,8 +10,8 @@ from feeds.events cimport (
 )
 from feeds.instrument cimport Instruments
 from feeds.levels cimport (
-    SCAN_BAD, SCAN_GROW, SCAN_NEGATIVE, SCAN_NO_MEMORY, SCAN_OK, SCAN_OVERFLOW, SCAN_TOO_MANY, levels_push, scan_levels,
-    scan_number_value, skip_space, skip_value,
+    SCAN_BAD, SCAN_GROW, SCAN_NEGATIVE, SCAN_NO_MEMORY, SCAN_OK, SCAN_OVERFLOW, SCAN_TOO_MANY, levels_push, scan_number_value,
+    scan_padded_value, scan_shaped_levels, skip_space,
 )
 
 import zlib
@@ -22,7 +21,7 @@ import msgspec
 from feeds.decoder import Reconnect, Refused
 from feeds.errors import DecodeError, excerpt, keys_text
 
-__all__ = ["PRICE_QTY", "LevelShape", "MessageDecoder", "inflate"]
+__all__ = ["PRICE_QTY", "MessageDecoder", "inflate"]
 
 cdef enum:
     MAX_DECIMALS = 18
@@ -47,206 +46,6 @@ def inflate(bytes payload not None, int wbits=31, Py_ssize_t max_size=DEFAULT_MA
     if not decompressor.eof:
         raise ValueError(f"expected a compressed message of at most {max_size} bytes, found one that is cut off or has more")
     return text
-
-
-cdef class LevelShape:
-    """How an exchange writes price levels in JSON.
-
-    A level is an array or an object; `price` and `qty` say where its numbers stand, by index or by key, quoted or bare.
-    Where one array holds both sides, `side` says where to look and `bid` and `ask` which value, or which of a tuple,
-    means what; `signed` means that asks have negative quantities. `removal=(place, value)` marks removed levels, besides those with a quantity of 0;
-    with `qty=None` all are.
-
-        LevelShape()                                                          ["30249.4","0.5",...]
-        LevelShape("price", "qty")                                            {"price":0.5666,"qty":4831.75}
-        LevelShape(1, 2, side=0, bid="buy", ask="sell")                       ["sell","0.00001306","660.5"]
-        LevelShape(0, 2, signed=True, removal=(1, 0))                         [279380,1,0.0089]
-    """
-
-    def __init__(self, price=0, qty=1, *, side=None, bid=None, ask=None, removal=None, bint signed=False,
-                 bint skip_zero_price=False, bint negative_removes=False, bint padded=False):
-        self._keys = []
-        self._place(&self.price, price)
-        if qty is not None:
-            self._place(&self.qty, qty)
-        if side is not None:
-            self._place(&self.side, side)
-            self.bid_texts, self.ask_texts = _texts(bid), _texts(ask)
-        if removal is not None:
-            self._place(&self.removal, removal[0])
-            self.removal_text = msgspec.json.encode(removal[1])
-        self.signed = signed
-        self.skip_zero_price = skip_zero_price
-        self.negative_removes = negative_removes
-        self.padded = padded
-
-    cdef int _place(self, Place* place, object where) except -1:
-        cdef bytes key
-        place.exists = True
-        if isinstance(where, int):
-            place.index = where
-            return 0
-        key = msgspec.json.encode(where)
-        self._keys.append(key)
-        place.index = -1
-        place.key = PyBytes_AS_STRING(key)
-        place.key_size = PyBytes_GET_SIZE(key)
-        return 0
-
-    cdef int scan(self, const char** at, const char* end, LevelVector* bids, LevelVector* asks, bint is_ask,
-                  Decimals* decimals) except -1:
-        """Add the levels of a JSON array to `bids` or `asks`; returns a ScanStatus."""
-        cdef:
-            const char* p = at[0]
-            const char* value
-            const char* key
-            const char* price_at
-            const char* qty_at
-            const char* side_at
-            const char* removal_at
-            Py_ssize_t key_size
-            char close
-            int index
-            int status
-            int worst = SCAN_OK
-            int64_t price
-            int64_t qty
-            bint to_asks
-        if p == end or p[0] != c'[':
-            return SCAN_BAD
-        p = skip_space(p + 1, end)
-        if p < end and p[0] == c']':
-            at[0] = p + 1
-            return SCAN_OK
-        while True:
-            if p == end or (p[0] != c'[' and p[0] != c'{'):
-                return SCAN_BAD
-            close = c']' if p[0] == c'[' else c'}'
-            price_at = qty_at = side_at = removal_at = NULL
-            index = 0
-            p = skip_space(p + 1, end)
-            while p < end and p[0] != close:
-                key = NULL
-                key_size = 0
-                if close == c'}':
-                    key = p
-                    status = skip_value(&p, end)
-                    if status != SCAN_OK or key[0] != c'"':
-                        return SCAN_BAD
-                    key_size = p - key
-                    p = skip_space(p, end)
-                    if p == end or p[0] != c':':
-                        return SCAN_BAD
-                    p = skip_space(p + 1, end)
-                value = p
-                status = skip_value(&p, end)
-                if status != SCAN_OK:
-                    return status
-                if _is_at(&self.price, index, key, key_size):
-                    price_at = value
-                elif _is_at(&self.qty, index, key, key_size):
-                    qty_at = value
-                elif _is_at(&self.side, index, key, key_size):
-                    side_at = value
-                elif _is_at(&self.removal, index, key, key_size):
-                    removal_at = value
-                index += 1
-                p = skip_space(p, end)
-                if p < end and p[0] == c',':
-                    p = skip_space(p + 1, end)
-                    if p < end and p[0] == close:
-                        return SCAN_BAD
-                elif p == end or p[0] != close:
-                    return SCAN_BAD
-            if p == end or price_at == NULL or (self.qty.exists and qty_at == NULL):
-                return SCAN_BAD
-            if (self.side.exists and side_at == NULL) or (self.removal.exists and removal_at == NULL):
-                return SCAN_BAD
-            p = skip_space(p + 1, end)
-            status = _scan_value(&price_at, end, self.padded, decimals.price, &price, &decimals.needed_price)
-            qty = 0
-            if self.qty.exists and (status == SCAN_OK or status == SCAN_GROW):
-                worst = max(worst, status)
-                status = _scan_value(&qty_at, end, self.padded, decimals.qty, &qty, &decimals.needed_qty)
-            if status != SCAN_OK and status != SCAN_GROW:
-                return status
-            worst = max(worst, status)
-            to_asks = is_ask
-            if self.side.exists:
-                if _is_any(side_at, end, self.bid_texts):
-                    to_asks = False
-                elif _is_any(side_at, end, self.ask_texts):
-                    to_asks = True
-                else:
-                    return SCAN_BAD
-            if self.signed and qty < 0:
-                to_asks = True
-                qty = -qty
-            elif qty < 0:
-                if not self.negative_removes:
-                    return SCAN_NEGATIVE
-                qty = 0
-            if self.removal.exists and _is_text(removal_at, end, self.removal_text):
-                qty = 0
-            if price != 0 or not self.skip_zero_price or status == SCAN_GROW:
-                status = levels_push(asks if to_asks else bids, price, qty)
-                if status != SCAN_OK:
-                    return status
-            if p < end and p[0] == c',':
-                p = skip_space(p + 1, end)
-                continue
-            if p == end or p[0] != c']':
-                return SCAN_BAD
-            at[0] = p + 1
-            return worst
-
-
-cdef inline bint _is_at(const Place* place, int index, const char* key, Py_ssize_t key_size) noexcept:
-    if not place.exists:
-        return False
-    if key == NULL:
-        return place.index == index
-    return place.index == -1 and place.key_size == key_size and memcmp(place.key, key, key_size) == 0
-
-
-cdef inline bint _is_text(const char* p, const char* end, bytes text) noexcept:
-    """Whether the JSON value at `p` is exactly `text`."""
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(text)
-    if end - p <= size or memcmp(p, PyBytes_AS_STRING(text), size) != 0:
-        return False
-    return p[size] == c',' or p[size] == c']' or p[size] == c'}' or p[size] <= c' '
-
-
-cdef tuple _texts(object values):
-    """The JSON texts of a value, or of each of a tuple of values."""
-    return tuple([msgspec.json.encode(value) for value in (values if isinstance(values, tuple) else (values,))])
-
-
-cdef bint _is_any(const char* p, const char* end, tuple texts) noexcept:
-    cdef bytes text
-    for text in texts:
-        if _is_text(p, end, text):
-            return True
-    return False
-
-
-cdef int _scan_value(const char** at, const char* end, bint padded, int decimals, int64_t* mantissa, int* needed) noexcept:
-    """Read a number, where it is `padded` with all the decimals that stand there."""
-    cdef const char* p = at[0]
-    cdef int fraction = 0
-    cdef int status = scan_number_value(at, end, decimals, mantissa, needed)
-    if not padded or status != SCAN_OK:
-        return status
-    while p < at[0] and p[0] != c'.':
-        p += 1
-    p += 1
-    while p < at[0] and c'0' <= p[0] <= c'9':
-        fraction += 1
-        p += 1
-    if fraction > decimals:
-        needed[0] = max(needed[0], fraction)
-        return SCAN_GROW
-    return status
 
 
 PRICE_QTY = LevelShape()
@@ -560,7 +359,10 @@ cdef class MessageDecoder(Decoder):
         try:
             p = <const char*> view.buf
             end = p + view.len
-            status = _scan_value(&p, end, self._is_padded, decimals, mantissa, needed)
+            if self._is_padded:
+                status = scan_padded_value(&p, end, decimals, mantissa, needed)
+            else:
+                status = scan_number_value(&p, end, decimals, mantissa, needed)
             if (status == SCAN_OK or status == SCAN_GROW) and p != end:
                 status = SCAN_BAD
             if status != SCAN_OK and status != SCAN_GROW:
@@ -599,10 +401,7 @@ cdef class MessageDecoder(Decoder):
             end = p + view.len
             if view.len == 4 and memcmp(p, b"null", 4) == 0:
                 return 0
-            if shape is PRICE_QTY and (asks if is_ask else bids).size == 0:
-                status = scan_levels(&p, end, asks if is_ask else bids, decimals)
-            else:
-                status = shape.scan(&p, end, bids, asks, is_ask, decimals)
+            status = scan_shaped_levels(&p, end, &shape.shape, bids, asks, is_ask, decimals)
             if (status == SCAN_OK or status == SCAN_GROW) and skip_space(p, end) != end:
                 status = SCAN_BAD
             if status != SCAN_OK and status != SCAN_GROW:

@@ -8,6 +8,11 @@
 #include <stdint.h>
 #include <string.h>
 
+/* For functions that have to know whether a number is bare: a branch for every character that may end it is much to them.
+   What they rarely need they call, which leaves them the registers. */
+#define FEEDS_INLINE static inline __attribute__((always_inline))
+#define FEEDS_RARE static __attribute__((noinline, unused))
+
 #define FEEDS_BYTES(byte) (0x0101010101010101ULL * (byte))
 
 static const uint64_t FEEDS_POW10[17] = {
@@ -59,7 +64,7 @@ static inline int feeds_first(uint64_t marks)
 }
 
 /* Of eight characters less '0' each: the highest bit of every byte that is no digit. A carry spoils only what is behind the first
-   byte that is neither a digit nor a point nor a quote. */
+   byte that is not ASCII. */
 static inline uint64_t feeds_no_digits(uint64_t digits)
 {
     return ((digits + FEEDS_BYTES(0x76)) | digits) & FEEDS_BYTES(0x80);
@@ -85,17 +90,23 @@ static inline uint64_t feeds_digits(uint64_t chunk, int count)
     return feeds_eight_digits((chunk ^ FEEDS_BYTES('0')) << (64 - 8 * count));
 }
 
-#define FEEDS_DECIMAL_REACH 17      /* bytes that feeds_decimal looks at, whatever they are: two chunks and a quote */
+#define FEEDS_DECIMAL_REACH 17      /* bytes that feeds_decimal looks at, whatever they are: two chunks and what ends a number */
 #define FEEDS_MAX_DECIMALS 10
 
+/* Whether a number ends here: a quoted one by its quote, a bare one by what follows in an array or an object. */
+FEEDS_INLINE int feeds_ends(char next, int bare)
+{
+    return bare ? next == ',' || next == ']' || next == '}' || next == ' ' : next == '"';
+}
+
 /* feeds_decimal for numbers that are not in one chunk; `whole` digits stand before the point. */
-static inline const char* feeds_long_decimal(const char* p, int whole, int decimals, int64_t* mantissa)
+FEEDS_RARE const char* feeds_long_decimal(const char* p, int whole, int bare, int decimals, int64_t* mantissa)
 {
     uint64_t value = feeds_digits(feeds_load(p), whole);
     uint64_t chunk = feeds_load(p + whole + 1);
     int fraction = feeds_digit_count(chunk);
     p += whole + 1 + fraction;
-    if (fraction == 0 || *p != '"')
+    if (fraction == 0 || !feeds_ends(*p, bare))
         return NULL;
     if (fraction > decimals) {
         uint64_t tail = (chunk ^ FEEDS_BYTES('0')) << (64 - 8 * fraction);      /* its last bytes are the last digits */
@@ -109,9 +120,9 @@ static inline const char* feeds_long_decimal(const char* p, int whole, int decim
     return p;
 }
 
-/* 12345.678" as a mantissa of so many decimals, at most FEEDS_MAX_DECIMALS. Up to seven digits before the point and eight behind;
-   those that the decimals have no room for must be zeros. Returns where the quote stands. */
-static inline const char* feeds_decimal(const char* p, int decimals, int64_t* mantissa)
+/* 12345.678" as a mantissa of so many decimals, at most FEEDS_MAX_DECIMALS, or a `bare` 12345.678 without leading zeros. Up to seven
+   digits before the point and eight behind; those that the decimals have no room for must be zeros. Returns where the number ends. */
+FEEDS_INLINE const char* feeds_decimal(const char* p, int bare, int decimals, int64_t* mantissa)
 {
     uint64_t digits = feeds_load(p) ^ FEEDS_BYTES('0');
     uint64_t marks = feeds_no_digits(digits);
@@ -120,18 +131,18 @@ static inline const char* feeds_decimal(const char* p, int decimals, int64_t* ma
     if (marks == 0)
         return NULL;
     point = __builtin_ctzll(marks) & 0x38;
-    if (point == 0)
+    if (point == 0 || (bare && point > 8 && *p == '0'))
         return NULL;
     if (p[point >> 3] != '.') {
         *mantissa = (int64_t) (feeds_eight_digits(digits << (64 - point)) * FEEDS_POW10[decimals]);
         p += point >> 3;
-        return *p == '"' ? p : NULL;
+        return feeds_ends(*p, bare) ? p : NULL;
     }
     before = (marks ^ (marks - 1)) >> 8;                /* the bytes before the point */
     marks &= marks - 1;
     size = marks ? __builtin_ctzll(marks) & 0x38 : 64;
-    if (p[size >> 3] != '"')
-        return feeds_long_decimal(p, point >> 3, decimals, mantissa);
+    if (!feeds_ends(p[size >> 3], bare))
+        return feeds_long_decimal(p, point >> 3, bare, decimals, mantissa);
     if (size == point + 8)
         return NULL;
     /* Close the gap that the point leaves; the last digit goes to the highest byte. */
@@ -147,22 +158,35 @@ static inline const char* feeds_decimal(const char* p, int decimals, int64_t* ma
     return p + (size >> 3);
 }
 
-/* feeds_decimal wherever the message ends: what is left of it is looked at in a copy. */
-static inline const char* feeds_decimal_text(const char* p, const char* end, int decimals, int64_t* mantissa)
+/* feeds_decimal near the end of the message: what is left of it is looked at in a copy, where spaces follow. */
+FEEDS_RARE const char* feeds_last_decimal(const char* p, const char* end, int bare, int decimals, int64_t* mantissa)
 {
-    char copy[FEEDS_DECIMAL_REACH] = {0};
-    const char* quote;
+    char copy[FEEDS_DECIMAL_REACH];
+    const char* behind;
+    memset(copy, ' ', sizeof(copy));
+    memcpy(copy, p, end - p);
+    behind = bare ? feeds_decimal(copy, 1, decimals, mantissa) : feeds_decimal(copy, 0, decimals, mantissa);
+    return behind == NULL ? NULL : p + (behind - copy);
+}
+
+/* feeds_decimal wherever the message ends. */
+FEEDS_INLINE const char* feeds_decimal_within(const char* p, const char* end, int bare, int decimals, int64_t* mantissa)
+{
     if (decimals > FEEDS_MAX_DECIMALS)
         return NULL;
-    if (end - p >= FEEDS_DECIMAL_REACH)
-        return feeds_decimal(p, decimals, mantissa);
-    memcpy(copy, p, end - p);
-    quote = feeds_decimal(copy, decimals, mantissa);
-    return quote == NULL ? NULL : p + (quote - copy);
+    if (end - p < FEEDS_DECIMAL_REACH)
+        return feeds_last_decimal(p, end, bare, decimals, mantissa);
+    return feeds_decimal(p, bare, decimals, mantissa);
+}
+
+/* 12345.678": returns where the quote stands. */
+FEEDS_INLINE const char* feeds_decimal_text(const char* p, const char* end, int decimals, int64_t* mantissa)
+{
+    return feeds_decimal_within(p, end, 0, decimals, mantissa);
 }
 
 /* The same with its quotes. */
-static inline const char* feeds_quoted_decimal(const char* p, const char* end, int decimals, int64_t* mantissa)
+FEEDS_INLINE const char* feeds_quoted_decimal(const char* p, const char* end, int decimals, int64_t* mantissa)
 {
     if (end - p < 2 || *p != '"')
         return NULL;
@@ -170,29 +194,47 @@ static inline const char* feeds_quoted_decimal(const char* p, const char* end, i
     return p == NULL ? NULL : p + 1;
 }
 
-/* Reads levels like ["61737.63","0.154"], as long as another follows and there is room for them, price and quantity in turn.
-   Returns where the next level begins; `*at` is behind the numbers then. */
-static inline const char* feeds_levels(const char* p, const char* end, int price_decimals, int qty_decimals, int64_t** at,
-                                       const int64_t* numbers_end)
+/* With its quotes, or bare as JSON has it. */
+FEEDS_INLINE const char* feeds_number(const char* p, const char* end, int decimals, int64_t* mantissa)
 {
+    if (p != end && *p == '"')
+        return feeds_quoted_decimal(p, end, decimals, mantissa);
+    return feeds_decimal_within(p, end, 1, decimals, mantissa);
+}
+
+/* feeds_levels for numbers that are all quoted or all `bare`. */
+FEEDS_INLINE const char* feeds_levels_alike(const char* p, const char* end, int bare, int price_decimals, int qty_decimals,
+                                           int64_t** at, const int64_t* numbers_end)
+{
+    int quote = !bare;
     int64_t* number = *at;
     const char* next;
-    if (price_decimals > FEEDS_MAX_DECIMALS || qty_decimals > FEEDS_MAX_DECIMALS)
-        return p;
     while (end - p >= 2 + FEEDS_DECIMAL_REACH + 2 + FEEDS_DECIMAL_REACH + 3 && number < numbers_end) {
-        if (memcmp(p, "[\"", 2) != 0)
+        if (memcmp(p, bare ? "[" : "[\"", 1 + quote) != 0)
             break;
-        next = feeds_decimal(p + 2, price_decimals, number);
-        if (next == NULL || memcmp(next, "\",\"", 3) != 0)
+        next = feeds_decimal(p + 1 + quote, bare, price_decimals, number);
+        if (next == NULL || memcmp(next, bare ? "," : "\",\"", 1 + 2 * quote) != 0)
             break;
-        next = feeds_decimal(next + 3, qty_decimals, number + 1);
-        if (next == NULL || memcmp(next, "\"],[", 4) != 0)
+        next = feeds_decimal(next + 1 + 2 * quote, bare, qty_decimals, number + 1);
+        if (next == NULL || memcmp(next, bare ? "],[" : "\"],[", 3 + quote) != 0)
             break;
-        p = next + 3;
+        p = next + 2 + quote;
         number += 2;
     }
     *at = number;
     return p;
+}
+
+/* Reads levels like ["61737.63","0.154"] or [61737.63,0.154], as long as another follows and there is room for them, price and
+   quantity in turn. Returns where the next level begins; `*at` is behind the numbers then. */
+static inline const char* feeds_levels(const char* p, const char* end, int price_decimals, int qty_decimals, int64_t** at,
+                                       const int64_t* numbers_end)
+{
+    if (end - p < 2 || price_decimals > FEEDS_MAX_DECIMALS || qty_decimals > FEEDS_MAX_DECIMALS)
+        return p;
+    if (p[1] == '"')
+        return feeds_levels_alike(p, end, 0, price_decimals, qty_decimals, at, numbers_end);
+    return feeds_levels_alike(p, end, 1, price_decimals, qty_decimals, at, numbers_end);
 }
 
 /* What is behind the digits of an integer, NULL where it is none. */

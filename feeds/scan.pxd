@@ -13,6 +13,7 @@ cdef extern from "scan.h" nogil:
     const char* feeds_quoted_decimal(const char* p, const char* end, int decimals, int64_t* mantissa)
     uint64_t feeds_digits(uint64_t chunk, int count)
     const char* feeds_integer_rest(const char* p, const char* end, int64_t number, int64_t* value)
+    const char* feeds_number(const char* p, const char* end, int decimals, int64_t* mantissa)
     const char* feeds_integer(const char* p, const char* end, int64_t* value)
     const char* feeds_plain_text(const char* p, const char* end)
     const char* feeds_bool(const char* p, const char* end, int64_t* value)

@@ -21,7 +21,7 @@ from feeds.levels cimport (
     skip_space,
     skip_value,
 )
-from feeds.scan cimport feeds_any, feeds_bool, feeds_integer, feeds_plain_text, feeds_quoted_decimal
+from feeds.scan cimport feeds_any, feeds_bool, feeds_integer, feeds_number, feeds_plain_text, feeds_quoted_decimal
 
 import msgspec
 
@@ -69,7 +69,7 @@ cdef class Wire:
     (bare or quoted), level arrays as `msgspec.Raw`, ids and times as `int`. The keywords say which field fills which part of
     the event; a field that no keyword names must have its type and is otherwise unused. `only=("X", "MARKET")` drops
     messages whose field has another text. Fields without a default are required. Levels are [price, qty, ...] unless `levels`
-    says otherwise; `bids_and_asks` is an array of both sides, whose shape has to say where a level names its own.
+    says otherwise; `bids_and_asks` is an array of both sides, whose shape has to say how a level tells its own.
 
         Wire(_Trade, Trade, trade_id="t", price="p", qty="q", buyer_is_maker="m", ts_event="T")
     """
@@ -88,7 +88,7 @@ cdef class Wire:
         self.levels = levels
         has_side = levels is not None and levels.has_side
         if has_side != ("bids_and_asks" in roles) or (has_side and ("bids" in roles or "asks" in roles)):
-            raise TypeError(f"{self.name}: expected 'bids_and_asks' of levels that name their side, else 'bids' and 'asks', "
+            raise TypeError(f"{self.name}: expected 'bids_and_asks' of levels that say their side, else 'bids' and 'asks', "
                             f"found {sorted(roles)}")
         words = {}                                   # field -> (role, its type)
         for word, name in roles.items():
@@ -248,10 +248,14 @@ cdef class Wire:
         return SCAN_NEGATIVE if status == SCAN_OK and mantissa[0] < 0 and not is_price else status
 
     cdef inline int _scan_levels(self, const Field* field, const char** at, const char* end, Values* out) noexcept nogil:
-        cdef LevelVector* side = out.asks if field.role == ASKS else out.bids
+        cdef bint is_ask = field.role == ASKS
+        if field.role != ASKS:
+            out.bids.size = 0
+        if field.role != BIDS:
+            out.asks.size = 0
         if self.levels is None:
-            return scan_levels(at, end, side, &out.decimals)
-        return scan_shaped_levels(at, end, &self.levels.shape, side, out.asks, &out.decimals)
+            return scan_levels(at, end, out.asks if is_ask else out.bids, &out.decimals)
+        return scan_shaped_levels(at, end, &self.levels.shape, out.bids, out.asks, is_ask, &out.decimals)
 
     cdef int read(self, object data, Values* out) except -1:
         cdef int i
@@ -331,9 +335,9 @@ cdef inline const char* _short_value(Wire wire, const Field* field, const char* 
     if field.type == FIELD_INTEGER:
         return feeds_integer(p, end, &out.of[<int> field.role])
     if field.type == FIELD_PRICE:
-        return feeds_quoted_decimal(p, end, out.decimals.price, &out.of[<int> field.role])
+        return _short_number(field, p, end, out.decimals.price, &out.of[<int> field.role])
     if field.type == FIELD_QTY:
-        return feeds_quoted_decimal(p, end, out.decimals.qty, &out.of[<int> field.role])
+        return _short_number(field, p, end, out.decimals.qty, &out.of[<int> field.role])
     if field.type == FIELD_LEVELS:
         return p if wire._scan_levels(field, &p, end, out) == SCAN_OK else NULL
     if field.type == FIELD_ANY:
@@ -343,6 +347,13 @@ cdef inline const char* _short_value(Wire wire, const Field* field, const char* 
     if field.role == ONLY:
         out.of[<int> ONLY] = wire.is_only(p, end)
     return feeds_plain_text(p, end)
+
+
+cdef inline const char* _short_number(const Field* field, const char* p, const char* end, int decimals,
+                                      int64_t* mantissa) noexcept nogil:
+    if field.quoted:
+        return feeds_quoted_decimal(p, end, decimals, mantissa)
+    return feeds_number(p, end, decimals, mantissa)
 
 
 # Characters of a text that stand for themselves: ASCII without control characters, quote and backslash.

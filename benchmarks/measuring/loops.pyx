@@ -367,11 +367,11 @@ cdef class LevelTexts:
             for i in range(self._places.size):
                 p = start + self._places.items[i].price
                 end = start + self._places.items[i].qty
-                self._asks.size = 0
+                self._bids.size = self._asks.size = 0
                 if shape is None:
                     status = scan_levels(&p, end, &self._bids, &decimals)
                 else:
-                    status = scan_shaped_levels(&p, end, &shape.shape, &self._bids, &self._asks, &decimals)
+                    status = scan_shaped_levels(&p, end, &shape.shape, &self._bids, &self._asks, False, &decimals)
                 if status != SCAN_OK and status != SCAN_GROW:
                     raise ValueError(f"expected levels, found {self._text[self._places.items[i].price:][:200]!r}")
                 count += self._bids.size + self._asks.size

@@ -18,7 +18,8 @@ from feeds.decoder import Resubscribe
 from feeds.events import Side
 from feeds.exchange import Endpoints, Exchange, Topic
 from feeds.instrument import Instrument, Instruments
-from feeds.message_decoder import LevelShape, MessageDecoder
+from feeds.levels import LevelShape
+from feeds.message_decoder import MessageDecoder
 from feeds.sequencing import ConnectionCounter
 from feeds.times import ms_ns
 

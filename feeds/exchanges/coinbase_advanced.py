@@ -17,7 +17,8 @@ from feeds.decoder import Decoder, Resubscribe
 from feeds.events import EventHandler, Side
 from feeds.exchange import Endpoints, Exchange, Topic
 from feeds.instrument import Instrument, Instruments
-from feeds.message_decoder import LevelShape, MessageDecoder
+from feeds.levels import LevelShape
+from feeds.message_decoder import MessageDecoder
 from feeds.sequencing import ConnectionCounter
 from feeds.times import iso_ns, seconds_ns
 

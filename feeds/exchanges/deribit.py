@@ -18,7 +18,8 @@ from feeds.decoder import Resubscribe, Send
 from feeds.events import Side
 from feeds.exchange import Endpoints, Exchange, Topic
 from feeds.instrument import Instrument, Instruments
-from feeds.message_decoder import PRICE_QTY, LevelShape, MessageDecoder
+from feeds.levels import LevelShape
+from feeds.message_decoder import PRICE_QTY, MessageDecoder
 from feeds.sequencing import LinkedSequence
 from feeds.times import ms_ns
 

@@ -19,7 +19,8 @@ from feeds.decoder import Fetch, Resubscribe
 from feeds.events import Side
 from feeds.exchange import Endpoints, Exchange, Heartbeat, Topic
 from feeds.instrument import Instrument, Instruments
-from feeds.message_decoder import PRICE_QTY, LevelShape, MessageDecoder
+from feeds.levels import LevelShape
+from feeds.message_decoder import PRICE_QTY, MessageDecoder
 from feeds.sequencing import ContiguousSequence
 from feeds.times import ms_ns, seconds_ns, unix_ns
 

@@ -19,7 +19,7 @@ from feeds.events import Side
 from feeds.exchange import ConnectionPlan, Endpoints, Heartbeat, Topic
 from feeds.exchanges.gateio import Candle, Gateio, GateioDecoder, Message, fraction_ms_ns, topic_of
 from feeds.instrument import Instrument, Instruments
-from feeds.message_decoder import LevelShape
+from feeds.levels import LevelShape
 from feeds.times import ms_ns
 
 SETTLES = {"USD": "btc"}  # currency of quotes -> what is settled in, where that is another

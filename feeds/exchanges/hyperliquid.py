@@ -19,7 +19,8 @@ from feeds.decoder import Fetch
 from feeds.events import Side
 from feeds.exchange import Endpoints, Exchange, Heartbeat, Topic
 from feeds.instrument import Instrument, Instruments
-from feeds.message_decoder import LevelShape, MessageDecoder
+from feeds.levels import LevelShape
+from feeds.message_decoder import MessageDecoder
 from feeds.times import ms_ns
 
 EMPTY = Raw(b"")

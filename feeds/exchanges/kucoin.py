@@ -19,7 +19,8 @@ from feeds.errors import DecodeError
 from feeds.events import Side
 from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat, Topic
 from feeds.instrument import Instrument, Instruments
-from feeds.message_decoder import LevelShape, MessageDecoder
+from feeds.levels import LevelShape
+from feeds.message_decoder import MessageDecoder
 from feeds.sequencing import ContiguousSequence
 from feeds.times import ms_ns, unix_ns
 

@@ -16,7 +16,8 @@ from msgspec import Raw
 from feeds.events import Side
 from feeds.exchange import Endpoints, Exchange, Heartbeat, Topic
 from feeds.instrument import Instrument, Instruments
-from feeds.message_decoder import LevelShape, MessageDecoder
+from feeds.levels import LevelShape
+from feeds.message_decoder import MessageDecoder
 from feeds.times import iso_ns, unix_ns
 
 SIDES = {"BID": Side.BUY, "ASK": Side.SELL}  # the taker's

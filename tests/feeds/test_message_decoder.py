@@ -13,7 +13,8 @@ from feeds.errors import DecodeError
 from feeds.events import BookDelta, Side, Ticker
 from feeds.exchange import Exchange
 from feeds.instrument import Instruments
-from feeds.message_decoder import LevelShape, MessageDecoder, inflate
+from feeds.levels import LevelShape
+from feeds.message_decoder import MessageDecoder, inflate
 from feeds.pipeline import Pipeline
 from feeds.sequencing import ConnectionCounter
 from feeds.testing import EventLog
@@ -132,6 +133,8 @@ def levels_of(shape, bids, asks=None):
         (None, [("1.5", "2"), (b"1.25", "3")], None, [["1.5 2", "1.25 3"], []]),
         (None, ((b'[["1","2"]]', LevelShape()), (b'[{"p":3,"s":4.5}]', LevelShape("p", "s"))), None,
          [["1 2", "3 4.5"], []]),
+        (None, ((b'[["1","2"]]', LevelShape()), (b"[[3,4]]", LevelShape())), b'[["5","6"]]', [["1 2", "3 4"], ["5 6"]]),
+        (LevelShape("p", "q"), b'[{"p":1,"q":2}]', b'[{"p":3,"q":4}]', [["1 2"], ["3 4"]]),
         (None, b"null", None, [[], []]),
         (LevelShape(), msgspec.Raw(b""), None, [[], []]),
         (LevelShape(0, 1), b'[["1E-7","9.2E+2"]]', None, [["0.0000001 920"], []]),
@@ -194,12 +197,6 @@ def test_scaled_integers_are_numbers(decimals):
     assert log.deltas[0].bids == [(Decimal("3.007"), Decimal("555.67"))]
     assert (log.trades[0].price_decimal, log.trades[0].qty_decimal) == (Decimal("3.0071"), 5)
     assert log.quotes[0].ask_decimal == (Decimal("3.009"), Decimal("0.02"))
-
-
-def test_a_side_may_have_several_names():
-    shape = LevelShape("p", "q", side="s", bid="bid", ask=("offer", "ask"))
-    text = b'[{"s":"bid","p":1,"q":1},{"s":"offer","p":2,"q":2},{"s":"ask","p":3,"q":3}]'
-    assert levels_of(shape, text) == [["1 1"], ["2 2", "3 3"]]
 
 
 # --- messages -------------------------------------------------------------------------------------

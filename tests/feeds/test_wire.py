@@ -385,6 +385,18 @@ SHAPED = {
         [(0.00001305, 100)],
         [(0.00001306, 660.5)],
     ),
+    "bitfinex": (
+        changes_of(qty=2, signed=True, removal=(1, 0)),
+        b'{"changes":[[279380,1,0.0089],[279390.5,2,-0.25],[279370,0,1],[279400,0,-1]]}',
+        [(279380, 0.0089), (279370, 0)],
+        [(279390.5, 0.25), (279400, 0)],
+    ),
+    "bitflyer": (
+        book_of(price="price", qty="size", skip_zero_price=True),
+        b'{"bids":[{"price":0.0,"size":3.5},{"price":4409765.0,"size":0.1}],"asks":[]}',
+        [(4409765, 0.1)],
+        [],
+    ),
 }
 
 
@@ -439,10 +451,12 @@ def test_a_declaration_that_cannot_work_is_refused():
         Wire(msgspec.defstruct("Many", [(f"k{n}", int) for n in range(17)]), Trade)
     with pytest.raises(TypeError, match="to be empty by default"):
         Wire(msgspec.defstruct("Given", [("q", str, "1")]), Trade, qty="q")
-    with pytest.raises(TypeError, match="'bids_and_asks' of levels that name their side"):
+    with pytest.raises(TypeError, match="'bids_and_asks' of levels that say their side"):
         changes_of(price=1, qty=2)
-    with pytest.raises(TypeError, match="'bids_and_asks' of levels that name their side"):
+    with pytest.raises(TypeError, match="'bids_and_asks' of levels that say their side"):
         book_of(side=2, bid="b", ask="a")
+    with pytest.raises(TypeError, match="'bids_and_asks' of levels that say their side"):
+        book_of(signed=True)
 
 
 def test_a_wire_says_what_it_reads():
