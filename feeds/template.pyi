@@ -2,6 +2,8 @@ from typing import final
 
 from feeds.wire import Wire
 
+__all__ = ["read_like"]
+
 def read_like(
     wire: Wire, model: bytes, message: bytes, price_decimals: int, qty_decimals: int
 ) -> dict[int, int] | None:

@@ -247,6 +247,8 @@ def test_a_level_is_read_alike_wherever_it_stands(price, qty, price_quote, qty_q
         ahead = read_levels(f"[{level},[{one},{one}],[{two},{two}],[3,3],[4,4],[5,5],[6,6],[7,7]]", decimals)
         if last is None:
             assert ahead is None
+        elif last[1:] != decimals:  # they have to be read again, with as many as are needed
+            assert ahead[1:] == last[1:]
         else:
             rest = [(n * 10 ** decimals[0], n * 10 ** decimals[1]) for n in range(1, 8)]
             assert ahead == (last[0] + rest, *last[1:])
