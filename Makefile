@@ -9,8 +9,9 @@ SOURCES := $(shell find picows feeds strategies -name '*.pyx' -o -name '*.pxd' -
 demo: $(VENV)/.built
 	$(BIN)/feeds demo
 
+# A process for each core; the tests of a file stay together, with what they have built.
 test: $(VENV)/.built $(VENV)/.tools
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: $(VENV)/.built
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
