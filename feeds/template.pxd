@@ -51,5 +51,6 @@ cdef class Template:
     # Whether what stands from `data` to `end` is such a message, all of whose values are as nearly all are: then they are in `out`.
     cdef bint read(self, const char* data, const char* end, Values* out) noexcept nogil
 
+    cdef bint _learn(self, Wire wire, const char* data, const char* end) except -1
     cdef bint _add(self, Kind kind, Field* field, Py_ssize_t text_size) except -1
     cdef int _set_default(self, Role role, int64_t value) except -1

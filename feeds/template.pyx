@@ -42,6 +42,13 @@ cdef class Template:
         return end - p == self.tail_size and feeds_same(p, text, self.tail_size)
 
     cdef bint learn(self, Wire wire, const char* data, const char* end) except -1:
+        self.wire = wire
+        self.piece_count = self.default_count = 0
+        if not self._learn(wire, data, end):
+            self.piece_count = 0
+        return self.piece_count != 0
+
+    cdef bint _learn(self, Wire wire, const char* data, const char* end) except -1:
         cdef:
             const char* p = data
             const char* start = data         # of the text before the next value
@@ -51,8 +58,6 @@ cdef class Template:
             uint32_t present = 0             # bit per field
             list texts = []
             int i
-        self.wire = wire
-        self.piece_count = self.default_count = 0
         while True:
             key = skip_space(p + 1, end)     # behind the brace or the comma
             p = key
@@ -89,14 +94,11 @@ cdef class Template:
         self.tail_size = end - start
         self.text = b"".join(texts) + bytes(PADDING)
         self._text = self.text
-        if len(self.text) > MAX_TEXT_SIZE:
-            self.piece_count = 0
-        return self.piece_count != 0
+        return len(self.text) <= MAX_TEXT_SIZE
 
     cdef bint _add(self, Kind kind, Field* field, Py_ssize_t text_size) except -1:
         cdef Piece* piece = &self.pieces[self.piece_count]
         if self.piece_count == MAX_PIECES:
-            self.piece_count = 0
             return False
         piece.text_size = text_size
         piece.kind = kind
