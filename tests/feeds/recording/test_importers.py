@@ -189,7 +189,7 @@ def test_lines_of_any_length_are_whole_wherever_the_reads_end(size):
 
 def test_a_gzip_file_cut_off_yields_its_lines_and_says_so():
     payloads = [b'{"stream":"btcusdt@trade","data":"%d"}' % zlib.crc32(b"%d" % n) for n in range(50_000)]
-    packed = gzip.compress(lines(*payloads))
+    packed = gzip.compress(lines(*payloads), mtime=0)
     for cut in (len(packed) // 2, len(packed) - 4):
         whole = zlib.decompressobj(wbits=31).decompress(packed[:cut])
         reader, messages = read(packed[:cut])
@@ -201,7 +201,7 @@ def test_a_gzip_file_cut_off_yields_its_lines_and_says_so():
 
 def test_a_damaged_gzip_file_yields_what_stands_before_the_damage():
     payloads = [b'{"stream":"btcusdt@trade","data":"%d"}' % zlib.crc32(b"%d" % n) for n in range(200_000)]
-    packed = bytearray(gzip.compress(lines(*payloads)))
+    packed = bytearray(gzip.compress(lines(*payloads), mtime=0))
     packed[len(packed) // 2 : len(packed) // 2 + 1000] = bytes(1000)
     reader, messages = read(bytes(packed))
     assert len(messages) < len(payloads)
@@ -211,12 +211,12 @@ def test_a_damaged_gzip_file_yields_what_stands_before_the_damage():
 
 
 def test_gzip_members_one_after_the_other_are_one_text():
-    _, messages = read(gzip.compress(lines(SPOT)) + gzip.compress(lines(TRADE)))
+    _, messages = read(gzip.compress(lines(SPOT), mtime=0) + gzip.compress(lines(TRADE), mtime=0))
     assert [message.payload for message in messages] == [SPOT, TRADE]
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\n\n", b"hello\nworld\n", b"1618678132.845558: {}\n", gzip.compress(b"hello")]
+    "content", [b"", b"\n\n", b"hello\nworld\n", b"1618678132.845558: {}\n", gzip.compress(b"hello", mtime=0)]
 )
 def test_a_file_without_one_good_line_is_not_a_recording(content, tmp_path):
     path = tmp_path / "a.gz"
@@ -240,7 +240,7 @@ def test_the_format_is_told_by_content(tmp_path):
         writer.note("a", 1)
     plain, packed = tmp_path / "b", tmp_path / "c"
     plain.write_bytes(lines(SPOT))
-    packed.write_bytes(gzip.compress(lines(SPOT)))
+    packed.write_bytes(gzip.compress(lines(SPOT), mtime=0))
     for path, kind, count in ((native, RecordingReader, 1), (plain, CollectorReader, 2), (packed, CollectorReader, 2)):
         with open_recording(path) as source:
             assert type(source) is kind
