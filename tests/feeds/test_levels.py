@@ -447,7 +447,7 @@ TEXT_NUMBERS = st.tuples(JSON_NUMBERS, st.booleans()).map(lambda pair: f'"{pair[
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@settings(max_examples=30)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(TEXT_NUMBERS, TEXT_NUMBERS, st.booleans()), max_size=6), st.integers(0, 9), st.data())
 def test_levels_of_any_shape_equal_what_json_and_decimal_say(name, rows, decimals, data):
     text = shape_text(name, rows, data.draw)
@@ -460,7 +460,7 @@ ROWS = [("61737.63", '"0.014"', False), ("0.5", "2e1", True), ('"-7"', "12345678
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@settings(max_examples=4)
+@settings(max_examples=10)
 @given(st.data())
 def test_every_truncation_of_a_shape_is_refused(name, data):
     text = shape_text(name, ROWS, data.draw).encode()
@@ -470,7 +470,7 @@ def test_every_truncation_of_a_shape_is_refused(name, data):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@settings(max_examples=30)
+@settings(max_examples=50)
 @given(st.data(), st.integers(0), st.sampled_from(b'"\\{}[],: \n0159-+.eEtfnul\x00\x1f\x7fbid'))
 def test_a_changed_byte_of_a_shape_is_read_as_json_and_decimal_read_it(name, data, at, byte):
     text = bytearray(shape_text(name, ROWS, data.draw).encode())
@@ -482,7 +482,7 @@ def test_a_changed_byte_of_a_shape_is_read_as_json_and_decimal_read_it(name, dat
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@settings(max_examples=25)
+@settings(max_examples=100)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_shape_or_a_clear_error(name, text):
     for tried in (text, b"[" + text + b"]", b"[[" + text + b"]]", b"[{" + text + b"}]"):
