@@ -47,6 +47,8 @@ class MessageDecoder(Decoder):
         """Return (our symbol or None, kind) of a symbol that no metadata names: only what is certain."""
     def error(self, kind: str, text: str) -> DecodeError:
         """Return the exception to raise for the message being decoded."""
+    def messages(self, payload: bytes) -> list[bytes | msgspec.Raw]:
+        """Return the messages of a payload: itself, or those of the array that it is. DecodeError for an empty array."""
     def nothing(self, kind: str) -> None:
         """Count a message that is understood and emits nothing; `silent_kinds` must name its kind."""
     def find(self, raw_symbol: str) -> Instrument | None:

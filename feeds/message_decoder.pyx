@@ -33,6 +33,9 @@ _STATUS_TEXTS = {
 }
 
 
+_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
 def inflate(bytes payload not None, int wbits=31, Py_ssize_t max_size=DEFAULT_MAX_INFLATED_SIZE):
     """Return what a compressed message holds, at most `max_size` bytes: `wbits` 31 for gzip, -15 for raw deflate.
 
@@ -140,6 +143,15 @@ cdef class MessageDecoder(Decoder):
     def error(self, str kind not None, str text not None):
         """Return the exception to raise for the message being decoded."""
         return DecodeError(f"{self.exchange}: {text}", kind=kind)
+
+    def messages(self, bytes payload not None):
+        """Return the messages of a payload: itself, or those of the array that it is. DecodeError for an empty array."""
+        if payload[:1] != b"[":
+            return [payload]
+        messages = _decode_array(payload)
+        if not messages:
+            raise self.error("unknown_message", "expected messages, found an empty array")
+        return messages
 
     # --- what a message is about ----------------------------------------------------------------------------------
 

@@ -124,14 +124,8 @@ class BitflyerDecoder(MessageDecoder):
     levels = LevelShape("price", "size", skip_zero_price=True)  # at 0: market orders in an auction
 
     def decode_message(self, payload: bytes) -> None:
-        if payload[:1] != b"[":
-            self._decode_one(payload)
-            return
-        answers = _decode_list(payload)  # to a batch of requests
-        if not answers:
-            raise self.error("unknown_message", "expected answers, found an empty array")
-        for answer in answers:
-            self._decode_one(answer)
+        for message in self.messages(payload):  # a batch of requests is answered by an array
+            self._decode_one(message)
 
     def request_snapshot(self, instrument: Instrument) -> None:
         """One comes every five seconds."""

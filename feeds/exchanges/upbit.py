@@ -198,13 +198,7 @@ class UpbitDecoder(MessageDecoder):
     silent_kinds: ClassVar[dict[str, str]] = {"status": "the answer to our ping, every 10 s"}
 
     def decode_message(self, payload: bytes) -> None:
-        if payload[:1] != b"[":
-            self._decode_object(payload)
-            return
-        messages = _decode_list(payload)
-        if not messages:
-            raise self.error("unknown_message", "expected messages, found an empty array")
-        for message in messages:
+        for message in self.messages(payload):
             self._decode_object(message)
 
     def request_snapshot(self, instrument: Instrument) -> None:
