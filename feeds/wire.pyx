@@ -205,7 +205,10 @@ cdef class Wire:
         return NULL
 
     cdef int scan_field(self, Field* field, const char** at, const char* end, Values* out) noexcept nogil:
-        cdef const char* p = _short_value(self, field, at[0], end, out)
+        cdef const char* p
+        if field.type == FIELD_LEVELS:
+            return self._scan_levels(field, at, end, out)
+        p = _short_value(self, field, at[0], end, out)
         if p != NULL:
             at[0] = p
             return SCAN_OK
@@ -215,8 +218,6 @@ cdef class Wire:
             if field.quoted and (at[0] == end or at[0][0] != c'"'):
                 return SCAN_BAD
             return self._scan_number(field, False, at, end, out)
-        if field.type == FIELD_LEVELS:
-            return self._scan_levels(field, at, end, out)
         if field.type == FIELD_ANY:
             return skip_value(at, end)
         if field.type == FIELD_BOOL or at[0] == end or at[0][0] != c'"':
@@ -338,8 +339,6 @@ cdef inline const char* _short_value(Wire wire, const Field* field, const char* 
         return _short_number(field, p, end, out.decimals.price, &out.of[<int> field.role])
     if field.type == FIELD_QTY:
         return _short_number(field, p, end, out.decimals.qty, &out.of[<int> field.role])
-    if field.type == FIELD_LEVELS:
-        return p if wire._scan_levels(field, &p, end, out) == SCAN_OK else NULL
     if field.type == FIELD_ANY:
         return feeds_any(p, end)
     if field.type == FIELD_BOOL:
