@@ -2,12 +2,12 @@
 """The pipeline: messages of one connection in, events out, through the same code live and in replay."""
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t
 
 from feeds.decoder cimport Decoder, Route
 from feeds.events cimport FeedStatus
 from feeds.held cimport HeldMessage, HeldMessages
+from feeds.scan cimport feeds_same
 from feeds.wire cimport BOOK_DELTA
 from feeds.latency cimport begin_message
 
@@ -175,14 +175,12 @@ cdef class Pipeline:
         self._last_route = route
         self._beginning = self._held.data + self._held.messages[index].at
         self._beginning_size = payload - data
-        if self._beginning_size < 8:                 # too short for the quick comparison
-            self._beginning = NULL
         return True
 
     @cython.nonecheck(False)
     cdef inline bint _hold_next(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
         cdef Py_ssize_t index
-        if (not _begins_with(data, size, self._beginning, self._beginning_size)
+        if (size < self._beginning_size or not feeds_same(data, self._beginning, self._beginning_size)
                 or not _is_whole(data, size, data + self._beginning_size, self._ending, self._ending_size)):
             return False
         index = self._held.add(data, size, ts_recv, self._last_route.newest)
@@ -294,30 +292,9 @@ cdef class Pipeline:
         problem.count += 1
 
 
-cdef inline bint _begins_with(const char* data, Py_ssize_t size, const char* beginning, Py_ssize_t beginning_size) noexcept:
-    """Whether `data` begins so: eight bytes at a time, of at least eight."""
-    cdef Py_ssize_t at = 0
-    cdef uint64_t word, other
-    if size < beginning_size:
-        return False
-    while True:
-        memcpy(&word, data + at, 8)
-        memcpy(&other, beginning + at, 8)
-        if word != other:
-            return False
-        if at + 8 >= beginning_size:
-            return True
-        at = min(at + 8, beginning_size - 8)
-
-
 cdef inline bint _is_whole(const char* data, Py_ssize_t size, const char* payload, const char* ending,
                            Py_ssize_t ending_size) noexcept:
     """Whether `payload`, in a message of which the envelope ends so, begins and ends as an object does."""
     cdef const char* tail = data + size - ending_size
-    cdef Py_ssize_t i
-    if tail - payload < 2 or payload[0] != c'{' or (tail - 1)[0] != c'}':
-        return False
-    for i in range(ending_size):
-        if tail[i] != ending[i]:
-            return False
-    return True
+    return (tail - payload >= 2 and payload[0] == c'{' and (tail - 1)[0] == c'}'
+            and feeds_same(tail, ending, ending_size))
