@@ -48,7 +48,7 @@ class MessageDecoder(Decoder):
     def error(self, kind: str, text: str) -> DecodeError:
         """Return the exception to raise for the message being decoded."""
     def messages(self, payload: bytes) -> list[bytes | msgspec.Raw]:
-        """Return the messages of a payload: itself, or those of the array that it is. DecodeError for an empty array."""
+        """Return the messages of a payload: itself, or those of an array. DecodeError where that is empty."""
     def nothing(self, kind: str) -> None:
         """Count a message that is understood and emits nothing; `silent_kinds` must name its kind."""
     def find(self, raw_symbol: str) -> Instrument | None:

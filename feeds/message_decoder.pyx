@@ -145,7 +145,7 @@ cdef class MessageDecoder(Decoder):
         return DecodeError(f"{self.exchange}: {text}", kind=kind)
 
     def messages(self, bytes payload not None):
-        """Return the messages of a payload: itself, or those of the array that it is. DecodeError for an empty array."""
+        """Return the messages of a payload: itself, or those of an array. DecodeError where that is empty."""
         if payload[:1] != b"[":
             return [payload]
         messages = _decode_array(payload)
