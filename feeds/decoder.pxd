@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from feeds.events cimport BookDelta, EventHandler, Quote, Trade
 from feeds.instrument cimport Instrument, Instruments
+from feeds.large cimport LargeArrays, LargeMessage
 from feeds.template cimport Template
 from feeds.wire cimport Values, Wire
 
@@ -39,6 +40,7 @@ cdef class Decoder:
         # How many messages the next event stands for, with those that were skipped because it supersedes them.
         int stands_for
         list _requests
+        const LargeArrays* _large        # of the message being decoded, where they have been read before
         # The message around a stream's payload: before the stream name, between name and payload, after the payload.
         bytes _before, _between, _after
         list _routes
@@ -64,6 +66,11 @@ cdef class Decoder:
     # A REST reply that was asked for by a Fetch with this tag.
     cpdef decode_reply(self, str tag, bytes payload, int64_t ts_recv)
     cpdef request_snapshot(self, Instrument instrument)
+
+    # None: there is nothing to take apart. May be called in any thread.
+    cpdef LargeMessage take_apart(self, bytes payload)
+    # What `decode_other` does, or `decode_reply` where there is a tag.
+    cpdef decode_large(self, LargeMessage message, str tag, int64_t ts_recv)
 
     # The hot engine, and the reference where that does not know: all of `payload` is a message of the kind `wire`.
     cpdef decode_whole(self, Wire wire, Instrument instrument, bytes payload, int64_t ts_recv)

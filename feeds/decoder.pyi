@@ -7,6 +7,8 @@ import msgspec
 
 from feeds.events import EventHandler
 from feeds.instrument import Instrument, Instruments
+from feeds.large import LargeMessage
+from feeds.levels import LevelShape
 from feeds.wire import Wire
 
 __all__ = ["Decoder", "Fetch", "Reconnect", "Refused", "Request", "Resubscribe", "Send"]
@@ -47,6 +49,7 @@ class Decoder:
     """Turns the messages of one connection into events for `downstream`. It reads no clock and does no I/O."""
 
     envelope: ClassVar[tuple[bytes, bytes, bytes] | None]
+    large_arrays: ClassVar[tuple[tuple[str, LevelShape], ...]]
     downstream: EventHandler
     reference: bool
     def __init__(
@@ -76,6 +79,10 @@ class Decoder:
         """Decode a message that no route takes."""
     def decode_reply(self, tag: str, payload: bytes, ts_recv: int) -> None:
         """Decode the reply to the `Fetch` that was asked for with `tag`."""
+    def take_apart(self, payload: bytes) -> LargeMessage | None:
+        """Read the large arrays of a message, in any thread. None: it has none, or is to be decoded as it is."""
+    def decode_large(self, message: LargeMessage, tag: str | None, ts_recv: int) -> None:
+        """Decode a message that was taken apart; with a `tag`, a reply."""
     def request_snapshot(self, instrument: Instrument) -> None:
         """Ask for a new snapshot of the instrument's book, in whichever way the exchange gives one."""
     def decode_whole(self, wire: Wire, instrument: Instrument, payload: bytes, ts_recv: int) -> None:

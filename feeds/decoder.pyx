@@ -15,6 +15,7 @@ from feeds.wire cimport (
 import msgspec
 
 from feeds.errors import DecodeError
+from feeds.large import take_apart
 
 __all__ = ["Decoder", "Fetch", "Reconnect", "Refused", "Request", "Resubscribe", "Send"]
 
@@ -59,6 +60,7 @@ Request = Send | Fetch | Resubscribe | Reconnect | Refused
 
 cdef enum:
     MAX_DECIMALS = 18
+    MIN_LARGE = 128 * 1024   # bytes of a message that is taken apart
     ROUTE_PADDING = 8        # names are read by chunks of so many bytes
     PATIENCE = 16            # messages unlike the template of their route until it is made anew
 
@@ -75,6 +77,9 @@ cdef class Decoder:
 
     # (before the stream name, between name and payload, after the payload); None: messages have no such form.
     envelope = None
+    # Arrays of levels that may be large, as (name, LevelShape): those that are fields of type msgspec.Raw, or of a `Wire`.
+    # What decodes the message then has a placeholder in their place, which `book` and `decode_whole` know.
+    large_arrays = ()
 
     def __cinit__(self, Instruments instruments not None, EventHandler downstream not None, **_):
         self.instruments = instruments
@@ -143,6 +148,28 @@ cdef class Decoder:
         raise DecodeError(f"{self.exchange}: expected no reply, found one for {tag!r}", kind="unknown_reply",
                           payload=payload)
 
+    cpdef LargeMessage take_apart(self, bytes payload):
+        """Read the large arrays of a message, in any thread. None: it has none, or is to be decoded as it is."""
+        if self.reference or len(payload) < MIN_LARGE or not self.large_arrays:
+            return None
+        return take_apart(payload, self.large_arrays)
+
+    cpdef decode_large(self, LargeMessage message, str tag, int64_t ts_recv):
+        """Decode a message that was taken apart; with a `tag`, a reply."""
+        self._large = &message.arrays
+        try:
+            if tag is None:
+                self.referred += 1
+                self.decode_other(message.text, ts_recv)
+            else:
+                self.decode_reply(tag, message.text, ts_recv)
+        except DecodeError as error:
+            if error.payload == message.text:
+                error.payload = message.payload
+            raise
+        finally:
+            self._large = NULL
+
     cpdef request_snapshot(self, Instrument instrument):
         """Ask for a new snapshot of the instrument's book, in whichever way the exchange gives one."""
         raise NotImplementedError(f"{self.exchange}: snapshots cannot be asked for")
@@ -158,8 +185,15 @@ cdef class Decoder:
         return route is not None and self.scan_routed(route, payload, data + size, ts_recv)
 
     cdef int refer_view(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
-        self.referred += 1
-        self.decode_other(data[:size], ts_recv)
+        cdef bytes payload = data[:size]
+        cdef LargeMessage large = None
+        if size >= MIN_LARGE:
+            large = self.take_apart(payload)
+        if large is not None:
+            self.decode_large(large, None, ts_recv)
+        else:
+            self.referred += 1
+            self.decode_other(payload, ts_recv)
         return 0
 
     cpdef decode_whole(self, Wire wire, Instrument instrument, bytes payload, int64_t ts_recv):
@@ -238,6 +272,7 @@ cdef class Decoder:
         values.of[<int> QTY] = values.of[<int> BID_QTY] = values.of[<int> ASK_QTY] = 0
         values.decimals.price = values.decimals.needed_price = instrument.price_decimals
         values.decimals.qty = values.decimals.needed_qty = instrument.qty_decimals
+        values.large = self._large
         if wire.kind == BOOK_DELTA:
             if not is_unshared(<void*> self._delta):
                 self._delta = BookDelta.__new__(BookDelta)

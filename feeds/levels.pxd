@@ -57,6 +57,7 @@ cdef struct LevelField:
 # The C side of a LevelShape.
 cdef struct Shape:
     bint is_plain            # [price, qty, ...] and nothing else to know
+    bint is_mostly_plain     # the same, but for levels that are rare: numbers below 0, and texts that are skipped
     bint is_object
     int field_count          # 1 to 4: each must be in every level
     LevelField fields[4]
@@ -65,6 +66,8 @@ cdef struct Shape:
     int bid_count            # so many of `sides` mean a bid, the others an ask
     Text sides[8]
     Text removal
+    int skip_count
+    Text skips[4]            # quantities of levels that are left out
     int price_scale
     int qty_scale
     bint has_signs           # a negative quantity is an ask
@@ -118,4 +121,5 @@ cdef class LevelShape:
 
     cdef int _add_field(self, LevelPart part, object where) except -1
     cdef int _set_sides(self, object side, object bid, object ask) except -1
+    cdef int _set_skips(self, tuple values) except -1
     cdef int _set_text(self, Text* text, bytes data, bytes behind=*) except -1

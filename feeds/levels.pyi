@@ -13,8 +13,8 @@ class LevelShape:
     levels of both sides in one array: where it stands, and the JSON value, or tuple of values, that means `bid` or
     `ask`; `signed` is for such arrays too: a negative quantity is an ask. `removal=(place, value)` marks levels that
     are removed; with `qty=None` all are. A scale of n is for numbers that count units of 10**-n. `skip_zero_price`: a
-    level at 0 is padding; `negative_removes`: a quantity below 0 counts as 0; `padded`: zeros at the end of numbers
-    count.
+    level at 0 is padding; `skip_qty`: so are levels with one of these JSON values as quantity; `negative_removes`: a
+    quantity below 0 counts as 0; `padded`: zeros at the end of numbers count.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class LevelShape:
         removal: tuple[int | str, Any] | None = None,
         signed: bool = False,
         skip_zero_price: bool = False,
+        skip_qty: tuple[Any, ...] = (),
         negative_removes: bool = False,
         padded: bool = False,
     ) -> None: ...

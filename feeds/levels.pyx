@@ -18,6 +18,7 @@ cdef Py_ssize_t MAX_LEVELS = DEFAULT_MAX_LEVELS      # of one array in one messa
 cdef enum:
     MAX_NESTING = 64                     # the bits of `objects` in skip_value
     MAX_POSITION = 31                    # of a part of a level: see `Shape.field_at`
+    MAX_SKIP_TEXTS = 4
     MAX_SIDE_TEXTS = 8                   # those that mean a bid and those that mean an ask
     PADDING = 8                          # texts are compared by chunks of so many bytes
 
@@ -413,6 +414,7 @@ cdef struct Reading:
     int needed[2]
     bint is_ask
     bint is_removed
+    bint is_skipped
     int worst                # SCAN_GROW where any number asks for more decimals
     int refusal              # why the functions below returned NULL
 
@@ -423,10 +425,15 @@ cdef int scan_shaped_levels(const char** at, const char* end, const Shape* shape
         const char* p = at[0]
         char opening = c'{' if shape.is_object else c'['
         Reading level
+        LevelVector* side = asks if is_ask else bids
+        Py_ssize_t size = side.size
         int part
         int status
-    if shape.is_plain:
-        return scan_levels(at, end, asks if is_ask else bids, decimals)
+    if shape.is_plain or shape.is_mostly_plain:
+        status = scan_levels(at, end, side, decimals)
+        if shape.is_plain or status == SCAN_OK or status == SCAN_GROW:
+            return status
+        side.size = size
     if p == end or p[0] != c'[':
         return SCAN_BAD
     p = skip_space(p + 1, end)
@@ -448,7 +455,7 @@ cdef int scan_shaped_levels(const char** at, const char* end, const Shape* shape
         p = skip_space(p + 1, end)
         level.numbers[<int> LEVEL_QTY] = 0               # of one that has no place for it
         level.is_ask = is_ask
-        level.is_removed = False
+        level.is_removed = level.is_skipped = False
         p = _after_level(p, end, shape, &level)
         if p == NULL:
             return level.refusal
@@ -567,6 +574,14 @@ cdef const char* _after_unusual_number(const LevelField* field, const char* p, c
                                        Reading* level) noexcept nogil:
     cdef int part = field.part
     cdef int status
+    cdef int i
+    cdef const char* behind
+    if part == LEVEL_QTY:
+        for i in range(shape.skip_count):
+            behind = _after_text(p, end, &shape.skips[i])
+            if behind != NULL:
+                level.is_skipped = True
+                return behind
     if shape.padded:
         status = scan_padded_value(&p, end, level.decimals[part], &level.numbers[part], &level.needed[part])
     else:
@@ -601,7 +616,7 @@ cdef inline int _push_level(const Shape* shape, const Reading* level, LevelVecto
             return SCAN_NEGATIVE
     if level.is_removed:
         qty = 0
-    if price == 0 and shape.skip_zero_price:
+    if level.is_skipped or (price == 0 and shape.skip_zero_price):
         return SCAN_OK
     return levels_push(asks if is_ask else bids, price, qty)
 
@@ -679,8 +694,8 @@ cdef class LevelShape:
     negative quantity is an ask. `removal=(place, value)` marks levels that are removed, whatever their quantity; with
     `qty=None` all are. `price_scale` n is for prices that count units of 10**-n, `qty_scale` the same for quantities.
 
-    With `skip_zero_price` a level at 0 is padding, with `negative_removes` a quantity below 0 counts as 0, which else is
-    refused. `padded` numbers have all of the instrument's decimals: zeros at the end count.
+    With `skip_zero_price` a level at 0 is padding, as are levels with one of the JSON values `skip_qty` as quantity; with
+    `negative_removes` a quantity below 0 counts as 0, which else is refused. `padded` numbers have all of the instrument's decimals: zeros at the end count.
 
         LevelShape()                                            ["30249.4","0.5",...]
         LevelShape("px", "sz")                                  {"px":"59.8","sz":"3.4","n":1}
@@ -690,7 +705,8 @@ cdef class LevelShape:
     """
 
     def __init__(self, price=0, qty=1, *, side=None, bid=None, ask=None, int price_scale=0, int qty_scale=0, removal=None,
-                 bint signed=False, bint skip_zero_price=False, bint negative_removes=False, bint padded=False):
+                 bint signed=False, bint skip_zero_price=False, tuple skip_qty=(), bint negative_removes=False,
+                 bint padded=False):
         places = {"price": price, "qty": qty, "side": side, "removal": None}
         self._texts = []
         if removal is not None:
@@ -708,6 +724,7 @@ cdef class LevelShape:
             if not 0 <= scale <= 18:
                 raise ValueError(f"expected a scale of 0 to 18, found {scale}")
         self._set_sides(side, bid, ask)
+        self._set_skips(skip_qty)
         self.has_side = side is not None or signed
         self.shape.is_object = kind is str
         self.shape.price_scale = price_scale
@@ -720,8 +737,9 @@ cdef class LevelShape:
         self.shape.field_count = 0
         for part, where in places.items():
             self._add_field(_PARTS[part], where)
-        self.shape.is_plain = places == {"price": 0, "qty": 1} and not (
-            price_scale or qty_scale or signed or skip_zero_price or negative_removes or padded)
+        self.shape.is_mostly_plain = places == {"price": 0, "qty": 1} and not (
+            price_scale or qty_scale or signed or skip_zero_price or padded)
+        self.shape.is_plain = self.shape.is_mostly_plain and not (skip_qty or negative_removes)
         named = {where: part for part, where in places.items()}
         if self.shape.is_object:
             self._text = "[{" + ", ".join(f'"{name}": {part}' for name, part in named.items()) + "}, ...]"
@@ -761,6 +779,14 @@ cdef class LevelShape:
             self._set_text(&self.shape.sides[i], text)
         self.shape.bid_count = len(bids)
         self.shape.side_count = len(texts)
+        return 0
+
+    cdef int _set_skips(self, tuple values) except -1:
+        if len(values) > MAX_SKIP_TEXTS:
+            raise ValueError(f"expected at most {MAX_SKIP_TEXTS} quantities to skip, found {len(values)}")
+        for i, value in enumerate(values):
+            self._set_text(&self.shape.skips[i], msgspec.json.encode(value))
+        self.shape.skip_count = len(values)
         return 0
 
     cdef int _set_text(self, Text* text, bytes data, bytes behind=b"") except -1:

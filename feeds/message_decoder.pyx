@@ -9,6 +9,7 @@ from feeds.events cimport (
     set_number,
 )
 from feeds.instrument cimport Instruments
+from feeds.large cimport large_levels
 from feeds.levels cimport (
     SCAN_BAD, SCAN_GROW, SCAN_NEGATIVE, SCAN_NO_MEMORY, SCAN_OK, SCAN_OVERFLOW, SCAN_TOO_MANY, levels_push, scan_number_value,
     scan_padded_value, scan_shaped_levels, skip_space,
@@ -413,7 +414,9 @@ cdef class MessageDecoder(Decoder):
             end = p + view.len
             if view.len == 4 and memcmp(p, b"null", 4) == 0:
                 return 0
-            status = scan_shaped_levels(&p, end, &shape.shape, bids, asks, is_ask, decimals)
+            status = large_levels(self._large, &p, is_ask, bids, asks, decimals)
+            if status < 0:
+                status = scan_shaped_levels(&p, end, &shape.shape, bids, asks, is_ask, decimals)
             if (status == SCAN_OK or status == SCAN_GROW) and skip_space(p, end) != end:
                 status = SCAN_BAD
             if status != SCAN_OK and status != SCAN_GROW:

@@ -4,6 +4,7 @@ from feeds.book_builder cimport BookBuilder
 from feeds.decoder cimport Decoder, Route
 from feeds.events cimport EventHandler
 from feeds.held cimport HeldMessages
+from feeds.large cimport LargeMessage
 from feeds.latency cimport Latency
 
 
@@ -22,6 +23,7 @@ cdef class Pipeline:
         readonly uint64_t superseded     # of `messages`, those that were not decoded: a newer one of the batch stood in
         readonly dict problems           # kind -> Problem
         object _new_decoder
+        LargeMessage _large              # the message being taken, where it has been taken apart
         bint _busy                       # a callback has not returned yet
         bint _disconnected               # replies that were asked for before are of no use
         HeldMessages _held               # None: every message is decoded at once
@@ -39,8 +41,8 @@ cdef class Pipeline:
 
     # `data` may point into a receive buffer; nothing keeps it. Not to be called from a handler of this pipeline.
     cdef int on_view(self, const char* data, Py_ssize_t size, int64_t ts_recv, bint last_in_batch) except -1
-    cpdef on_message(self, bytes payload, int64_t ts_recv, bint last_in_batch)
-    cpdef on_reply(self, str tag, bytes payload, int64_t ts_recv)
+    cpdef on_message(self, bytes payload, int64_t ts_recv, bint last_in_batch, LargeMessage large=*)
+    cpdef on_reply(self, str tag, bytes payload, int64_t ts_recv, LargeMessage large=*)
     cpdef on_tick(self, int64_t ts_recv)
     cdef int _enter(self) except -1
     # False: the message could not be decoded.

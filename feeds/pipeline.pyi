@@ -5,6 +5,7 @@ from feeds.decoder import Decoder
 from feeds.events import EventHandler
 from feeds.exchange import Exchange
 from feeds.instrument import Instruments
+from feeds.large import LargeMessage
 from feeds.latency import Latency
 
 __all__ = ["Pipeline", "Problem"]
@@ -63,9 +64,9 @@ class Pipeline:
     def skip_superseded(self) -> bool: ...
     @property
     def problems(self) -> dict[str, Problem]: ...
-    def on_message(self, payload: bytes, ts_recv: int, last_in_batch: bool) -> None:
+    def on_message(self, payload: bytes, ts_recv: int, last_in_batch: bool, large: LargeMessage | None = None) -> None:
         """Take one whole WebSocket message; `last_in_batch` ends the batch and lets conflated events out."""
-    def on_reply(self, tag: str, payload: bytes, ts_recv: int) -> None:
+    def on_reply(self, tag: str, payload: bytes, ts_recv: int, large: LargeMessage | None = None) -> None:
         """Take the reply to a `Fetch` with this tag. It is a batch of its own."""
     def on_tick(self, ts_recv: int) -> None:
         """Time has come to `ts_recv` without a message: it ends the batch, or is an empty one, for timers."""

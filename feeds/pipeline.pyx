@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t
 from feeds.decoder cimport Decoder, Route
 from feeds.events cimport FeedStatus
 from feeds.held cimport HeldMessage, HeldMessages
+from feeds.large cimport LargeMessage
 from feeds.scan cimport feeds_same
 from feeds.wire cimport BOOK_DELTA
 from feeds.latency cimport begin_message
@@ -105,19 +106,29 @@ cdef class Pipeline:
         Apart from `on_view`, because to be ready for an exception has a cost, which the hot engine need not pay.
         """
         try:
-            decoder.refer_view(data, size, ts_recv)
+            if self._large is not None and data == PyBytes_AS_STRING(self._large.payload):
+                decoder.decode_large(self._large, None, ts_recv)
+            else:
+                decoder.refer_view(data, size, ts_recv)
         except DecodeError as error:
             self._report(error, ts_recv)
             return False
         return True
 
-    cpdef on_message(self, bytes payload, int64_t ts_recv, bint last_in_batch):
-        """Take one whole WebSocket message; `last_in_batch` ends the batch and lets conflated events out."""
+    cpdef on_message(self, bytes payload, int64_t ts_recv, bint last_in_batch, LargeMessage large=None):
+        """Take one whole WebSocket message; `last_in_batch` ends the batch and lets conflated events out.
+
+        `large` is the same message where its decoder has taken it apart before.
+        """
         if payload is None:
             raise TypeError("expected bytes, found None")
-        self.on_view(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), ts_recv, last_in_batch)
+        self._large = large
+        try:
+            self.on_view(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), ts_recv, last_in_batch)
+        finally:
+            self._large = None
 
-    cpdef on_reply(self, str tag, bytes payload, int64_t ts_recv):
+    cpdef on_reply(self, str tag, bytes payload, int64_t ts_recv, LargeMessage large=None):
         """Take the reply to a `Fetch` with this tag. It is a batch of its own.
 
         One that cannot be decoded counts as a problem, and whoever waits for it may ask again; one that comes after the
@@ -132,7 +143,12 @@ cdef class Pipeline:
             if self.latency is not None:
                 self.latency.measuring = False       # the callbacks that follow belong to no message
             try:
-                decoder.decode_reply(tag, payload, ts_recv)
+                if large is None:
+                    large = decoder.take_apart(payload)
+                if large is not None:
+                    decoder.decode_large(large, tag, ts_recv)
+                else:
+                    decoder.decode_reply(tag, payload, ts_recv)
             except DecodeError as error:
                 self._report(error, ts_recv)
                 self._fail(tag)

@@ -4,6 +4,7 @@
 #          does not expect it refuses, and the caller asks the reference
 from libc.stdint cimport int64_t, uint32_t
 
+from feeds.large cimport LargeArrays
 from feeds.levels cimport Decimals, LevelShape, LevelVector
 
 
@@ -53,6 +54,7 @@ cdef struct Values:
     Decimals decimals
     LevelVector* bids
     LevelVector* asks
+    const LargeArrays* large # those that have been read before; may be NULL
 
 
 cdef struct Field:

@@ -4,6 +4,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
+from feeds.large cimport large_levels
 from feeds.levels cimport (
     SCAN_BAD,
     SCAN_GROW,
@@ -250,10 +251,15 @@ cdef class Wire:
 
     cdef inline int _scan_levels(self, const Field* field, const char** at, const char* end, Values* out) noexcept nogil:
         cdef bint is_ask = field.role == ASKS
+        cdef int status
         if field.role != ASKS:
             out.bids.size = 0
         if field.role != BIDS:
             out.asks.size = 0
+        if out.large != NULL:
+            status = large_levels(out.large, at, is_ask, out.bids, out.asks, &out.decimals)
+            if status >= 0:
+                return status
         if self.levels is None:
             return scan_levels(at, end, out.asks if is_ask else out.bids, &out.decimals)
         return scan_shaped_levels(at, end, &self.levels.shape, out.bids, out.asks, is_ask, &out.decimals)

@@ -20,6 +20,7 @@ from feeds.errors import ConfigError, DecodeError, excerpt, keys_text
 from feeds.events import BookDelta, Candle, Event, EventHandler, FeedStatus, Quote, Ticker, Trade
 from feeds.exchange import ConnectionPlan, Endpoints, Exchange
 from feeds.instrument import Instrument, Instruments
+from feeds.message_decoder import PRICE_QTY
 from feeds.sequencing import ContiguousSequence
 from feeds.sequencing import Sequence as SequenceRule
 from feeds.subscription import Subscription
@@ -268,6 +269,7 @@ class BinanceDecoder(Decoder):
     }
     st = 0  # of our market's records; futures send those of the other too where they send all symbols
     snapshot: ClassVar[Wire] = SNAPSHOT
+    large_arrays = (("bids", PRICE_QTY), ("asks", PRICE_QTY))
     snapshot_url = "/api/v3/depth?symbol={symbol}&limit=1000"
     _decode_message = msgspec.json.Decoder(_Message).decode
 

@@ -24,7 +24,6 @@ EMPTY = Raw(b"")
 BOOK = "level2_batch"  # what `level2` has, every 50 ms: that needs a login since August 2023
 SIDES = {"buy": Side.BUY, "sell": Side.SELL}
 AGGRESSORS = {"buy": Side.SELL, "sell": Side.BUY}  # of a match, which names the maker's side
-NO_NUMBERS = ("NaN", "Infinity")  # seen as sizes in snapshots
 
 
 # --- wire messages --------------------------------------------------------------------------------
@@ -79,7 +78,6 @@ class _Product(msgspec.Struct):
 
 _decode_message = msgspec.json.Decoder(_Message).decode
 _decode_channels = msgspec.json.Decoder(list[_Channel]).decode
-_decode_levels = msgspec.json.Decoder(list[list[str]]).decode
 _decode_products = msgspec.json.Decoder(list[Raw]).decode
 _decode_product = msgspec.json.Decoder(_Product).decode
 
@@ -99,7 +97,9 @@ class CoinbaseDecoder(MessageDecoder):
         "rfq_match": "traded on request, not in the book",
     }
     _CHANGES = LevelShape(1, 2, side=0, bid="buy", ask="sell")
-    _SNAPSHOT = LevelShape(negative_removes=True)  # negative sizes were seen
+    # Sizes that are negative, or no numbers, were seen.
+    _SNAPSHOT = LevelShape(negative_removes=True, skip_qty=("NaN", "Infinity"))
+    large_arrays = (("asks", _SNAPSHOT), ("bids", _SNAPSHOT))
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -145,8 +145,7 @@ class CoinbaseDecoder(MessageDecoder):
             return
         ts = _time(message)
         if is_snapshot:
-            bids, asks = _numbers(message.bids), _numbers(message.asks)
-            self.book(instrument, bids, asks, shape=self._SNAPSHOT, is_snapshot=True, ts_event=ts)
+            self.book(instrument, message.bids, message.asks, shape=self._SNAPSHOT, is_snapshot=True, ts_event=ts)
         elif not message.changes:
             raise self.error("missing_field", f"expected 'changes' in a book message of {message.product_id}")
         else:
@@ -183,16 +182,6 @@ class CoinbaseDecoder(MessageDecoder):
 def _time(message: _Message) -> int:
     """Return the time; 0, unknown, where there is none or it is of the year 1, which was seen."""
     return iso_ns(message.time) if message.time else 0
-
-
-def _numbers(levels: Raw) -> Raw | list[tuple[str, str]]:
-    """Return the levels of a snapshot, without those whose size is no number, nor negative."""
-    text = bytes(levels)
-    if b'"NaN"' not in text and b'Infinity"' not in text:
-        return levels
-    return [
-        (price, size) for price, size, *_ in _decode_levels(text) if size not in NO_NUMBERS and not size.startswith("-")
-    ]
 
 
 def _request(kind: str, args: Iterable[tuple[str, str]]) -> bytes:

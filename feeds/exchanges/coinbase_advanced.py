@@ -17,12 +17,14 @@ from feeds.decoder import Decoder, Resubscribe
 from feeds.events import EventHandler, Side
 from feeds.exchange import Endpoints, Exchange, Topic
 from feeds.instrument import Instrument, Instruments
+from feeds.large import LargeMessage
 from feeds.levels import LevelShape
 from feeds.message_decoder import MessageDecoder
 from feeds.sequencing import ConnectionCounter
 from feeds.times import iso_ns, seconds_ns
 
 EMPTY = Raw(b"")
+HEAD = 400  # bytes in which a message of one book says of which type it is
 SIDES = {"BUY": Side.BUY, "SELL": Side.SELL}
 OPPOSITE = {"BUY": Side.SELL, "SELL": Side.BUY}
 CANDLE_INTERVAL = 300  # seconds: there are no others
@@ -153,6 +155,7 @@ class CoinbaseAdvancedDecoder(MessageDecoder):
         "repeated": "its number is not above that of the message before: it was decoded already",
     }
     levels = LevelShape("price_level", "new_quantity", side="side", bid="bid", ask=("offer", "ask"))
+    large_arrays = (("updates", levels),)
     _TIME = re.compile(rb'"event_time"\s*:\s*"([^"]+)"')
 
     def __init__(self, *arguments: Any, names_maker: bool = True, **options: Any) -> None:
@@ -184,6 +187,10 @@ class CoinbaseAdvancedDecoder(MessageDecoder):
             self.refused(message.message)
         else:
             raise self.error("unknown_message", f"expected a known channel, found {channel or message.type!r}")
+
+    def take_apart(self, payload: bytes) -> LargeMessage | None:
+        # The time of an update is that of its newest level.
+        return super().take_apart(payload) if b'"type":"snapshot"' in payload[:HEAD] else None
 
     def request_snapshot(self, instrument: Instrument) -> None:
         names = [instrument.raw_symbol]

@@ -187,6 +187,7 @@ class DeribitDecoder(MessageDecoder):
         "market": "of an index, a currency or the platform, not of an instrument",
     }
     levels = LevelShape(1, 2, removal=(0, "delete"))
+    large_arrays = (("bids", levels), ("asks", levels))
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -116,6 +116,7 @@ class KrakenFuturesDecoder(MessageDecoder):
         "off the book": "a trade that is no print of the market: assignment, termination, block",
     }
     levels = LevelShape("price", "qty", negative_removes=True)
+    large_arrays = (("bids", levels), ("asks", levels))
 
     def decode_message(self, payload: bytes) -> None:
         message = _decode_message(payload)

@@ -291,6 +291,7 @@ class KucoinDecoder(MessageDecoder):
         "ack": "a subscription is confirmed",
     }
     levels = LevelShape(skip_zero_price=True)
+    large_arrays = (("bids", levels), ("asks", levels))
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -21,7 +21,7 @@ from feeds.instrument import Instruments
 from feeds.latency import Latency
 from feeds.live.backoff import Backoff, BackoffConfig
 from feeds.live.http import RestClient, RestConfig
-from feeds.live.receiver import Receiver
+from feeds.live.receiver import DEFAULT_LARGE_MESSAGE, Receiver
 from feeds.pipeline import Pipeline
 from feeds.recording import RecordingWriter
 from feeds.subscription import Subscription
@@ -45,6 +45,7 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     drain_timeout: float = 0.001
     max_held_bytes: int = 256 * 1024  # of messages of one burst that a newer one may supersede
     max_message_size: int = 16 * 1024 * 1024
+    large_message: int = DEFAULT_LARGE_MESSAGE  # from this size on a thread reads levels, and other connections go on
     snapshot_timeout: float = 10.0  # without the snapshot that a new subscription should bring, before we ask again
     max_instrument_pages: int = 1000  # of one list of instruments
     snapshot_interval: float = 0.25  # between snapshots of one book that were each too old; doubles up to 16 times that
@@ -210,6 +211,7 @@ class Line:
             max_message_size=config.max_message_size,
             drain_reads=drain_reads,
             drain_timeout=config.drain_timeout,
+            large_message=config.large_message,
         )
         self.connects = 0
         self._rest = rest
@@ -249,6 +251,10 @@ class Line:
                 self.receiver.disconnect(request.reason)
             elif isinstance(request, Refused):
                 self._fail(SubscriptionRefused(f"{self.url}: {request.reason}"))
+
+    def on_failed(self, error: Exception) -> None:
+        """A handler raised where no frame brought it about."""
+        self._fail(error)
 
     # --- one connection ---------------------------------------------------------------------------
 

@@ -34,15 +34,22 @@ cdef class Receiver(WSListener):
         bint _in_read
         int _more_reads                      # of the batch in progress
         object _drain_timer                  # loop.call_later handle: ends a batch whose next read does not come
+        # A large message, whose levels a thread reads, and all that has come since: (call, payload to be taken apart or None).
+        readonly Py_ssize_t large_message    # bytes
+        Py_ssize_t _put_off_from             # the same, or 0 while there are any
+        object _put_off
+        bint _is_apart                       # the first of them is with the thread
 
         # The data frames of the message in progress, for the record: their payload sizes, as far as there is room.
         uint64_t _frame_sizes[MAX_FRAME_SIZES]
         uint64_t _message_frames
 
     cdef int _receive(self, WSFrame frame) except -1
+    cdef int _put_off_message(self, int kind, int64_t ts_kernel) except -1
     cdef bint _add(self, WSFrame frame) except -1
     # Whether the batch takes the next read in.
     cdef bint _drains_on(self) except -1
     cdef int _batch_ended(self) except -1
     cdef int _record(self, int flags, bytes payload, str tag) except -1
     cdef int _end_batch(self) except -1
+    cdef int _take_end(self) except -1

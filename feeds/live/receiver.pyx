@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """The receiver: frames in, recorded, and through the pipeline; the one place on the data path that reads a clock."""
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from feeds.clock cimport wall_ns
+from feeds.large cimport LargeMessage
 from feeds.pipeline cimport Pipeline
 from feeds.recording.message cimport (
     KIND_BINARY,
@@ -22,10 +23,22 @@ from picows.frame cimport WSCloseCode, WSFrame, WSMsgType
 from picows.transport cimport WSTransport
 
 import asyncio
+import functools
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import msgspec
 
 __all__ = ["Receiver"]
+
+DEFAULT_LARGE_MESSAGE = 512 * 1024
+
+
+@functools.cache
+def _thread():
+    """The one that reads the levels of large messages: one at a time, whatever comes."""
+    return ThreadPoolExecutor(1, thread_name_prefix="feeds-large-messages")
 
 
 cdef class Receiver(WSListener):
@@ -36,10 +49,15 @@ cdef class Receiver(WSListener):
     A batch is what one read brought. With `drain_reads` it goes on under TLS, whose layer alone may read the socket, while
     more has arrived: over so many reads more at most, and no longer than `drain_timeout` seconds, since what has arrived
     may be a part of a record that is long in coming. (Without TLS `ws_connect(read_until_drained=)` does this.)
+
+    Of messages and replies of `large_message` bytes and more the levels are read in a thread, while other connections go on.
+    What comes meanwhile on this one is put off (reading pauses, so that it is what one read has brought), and has as receive
+    time that at which it is taken, as the large message has: the record is in the order of callbacks, and so is a replay.
     """
 
     def __init__(self, Pipeline pipeline not None, shell, *, RecordingWriter writer=None, Py_ssize_t max_message_size,
-                 int drain_reads=0, double drain_timeout=0.001):
+                 int drain_reads=0, double drain_timeout=0.001,
+                 Py_ssize_t large_message=DEFAULT_LARGE_MESSAGE):
         self.pipeline = pipeline
         self.writer = writer
         self.source = pipeline.source
@@ -48,6 +66,8 @@ cdef class Receiver(WSListener):
         self.max_message_size = max_message_size
         self.drain_reads = drain_reads
         self.drain_timeout = drain_timeout
+        self.large_message = self._put_off_from = large_message
+        self._put_off = deque()
 
     cpdef on_ws_connected(self, WSTransport transport):
         # UTF-8 is left to the decoder, which refuses what it cannot read.
@@ -56,6 +76,9 @@ cdef class Receiver(WSListener):
         self._in_read = False
         self.is_connected = True
         self._disconnect_reason = ""
+        self._in_turn(self._connected)
+
+    def _connected(self):
         self.ts_recv = wall_ns()
         self._record(KIND_CONNECTED, b"", None)
         self.pipeline.on_connected("", self.ts_recv)
@@ -88,6 +111,8 @@ cdef class Receiver(WSListener):
             kind = KIND_TEXT if self._assembler.msg_type == WSMsgType.TEXT else KIND_BINARY
             if last:
                 kind |= LAST_IN_BATCH
+            if self._assembler.payload_size >= self._put_off_from:
+                return self._put_off_message(kind, frame.kernel_time_ns)
             if self.writer is not None:
                 self.writer.write_view(self.ts_recv, self.source, kind, self._assembler.payload_ptr,
                                        self._assembler.payload_size, None, frame.kernel_time_ns, self._frame_sizes,
@@ -136,10 +161,11 @@ cdef class Receiver(WSListener):
         self._batch_ended()
         self._transport = None
         self.is_connected = False
-        if self.is_detached:
-            return
+        if not self.is_detached:
+            self._in_turn(self._disconnected, self._disconnect_reason or _reason(transport))
+
+    def _disconnected(self, str reason):
         self.ts_recv = wall_ns()
-        reason = self._disconnect_reason or _reason(transport)
         self._record(KIND_DISCONNECTED, reason.encode(), None)
         self.pipeline.on_disconnected(reason, self.ts_recv)
 
@@ -147,22 +173,36 @@ cdef class Receiver(WSListener):
         """End the session: nothing is recorded or passed on any more, and the books stay as they are."""
         self.is_detached = True
         self._batch_ended()
+        self._put_off.clear()
 
     def reply(self, str tag, bytes payload):
         """A REST reply has come."""
+        if len(payload) < self._put_off_from:
+            self._take_reply(tag, payload, None)
+        else:
+            self._put_off.append((partial(self._take_reply, tag, payload), payload))
+            self._go_on()
+
+    def _take_reply(self, str tag, bytes payload, LargeMessage large):
         self.ts_recv = wall_ns()
         self._record(KIND_REPLY, payload, tag)
-        self.pipeline.on_reply(tag, payload, self.ts_recv)
+        self.pipeline.on_reply(tag, payload, self.ts_recv, large)
         if self.pipeline.decoder._requests:
             self._shell.on_requests()
 
     def fetch_failed(self, str tag, str reason):
         """A REST request has failed for good."""
+        self._in_turn(self._take_failure, tag, reason)
+
+    def _take_failure(self, str tag, str reason):
         self._decide({"status": "fetch_failed", "tag": tag, "reason": reason})
         self.pipeline.on_fetch_failed(tag, self.ts_recv, reason)
 
     def status(self, str status, str reason):
         """The shell has found something out about the connection."""
+        self._in_turn(self._take_status, status, reason)
+
+    def _take_status(self, str status, str reason):
         self._decide({"status": status, "reason": reason})
         self.pipeline.on_status(status, reason, self.ts_recv)
 
@@ -194,9 +234,102 @@ cdef class Receiver(WSListener):
     cdef int _end_batch(self) except -1:
         """End a batch without a message: its last frame completed none, or its last message did not know that it is the last."""
         self._batch_ended()
+        if self._put_off:
+            self._put_off.append((self._take_late_end, None))
+        else:
+            self._take_end()
+        return 0
+
+    def _take_late_end(self):
+        self.ts_recv = wall_ns()
+        self._take_end()
+
+    cdef int _take_end(self) except -1:
         self._record(KIND_TICK, b"", None)
         self.pipeline.on_tick(self.ts_recv)
         return 0
+
+    # --- large messages, and what has to wait for them ----------------------------------------------
+
+    cdef int _put_off_message(self, int kind, int64_t ts_kernel) except -1:
+        cdef bytes payload = self._assembler.payload_ptr[:self._assembler.payload_size]
+        sizes = ()
+        if self._message_frames <= MAX_FRAME_SIZES:
+            sizes = tuple([self._frame_sizes[i] for i in range(<int> self._message_frames)])
+        self._put_off.append((partial(self._take_message, kind, payload, ts_kernel, sizes), payload))
+        self._go_on()
+        return 0
+
+    def _take_message(self, int kind, bytes payload, int64_t ts_kernel, tuple sizes, LargeMessage large):
+        cdef uint64_t frame_sizes[MAX_FRAME_SIZES]
+        cdef bint last = kind & LAST_IN_BATCH
+        for i, size in enumerate(sizes):
+            frame_sizes[<int> i] = size
+        self.ts_recv = wall_ns()
+        if self.writer is not None:
+            self.writer.write_view(self.ts_recv, self.source, kind, payload, len(payload), None, ts_kernel, frame_sizes, len(sizes))
+        self.pipeline.on_message(payload, self.ts_recv, last, large)
+        if last and self.pipeline.decoder._requests:
+            self._shell.on_requests()
+
+    def _in_turn(self, call, *arguments):
+        """Call, or do so when what was put off before has had its turn."""
+        if self._put_off:
+            self._put_off.append((partial(call, *arguments), None))
+        else:
+            call(*arguments)
+
+    def _go_on(self):
+        """Take what was put off, up to the next large message, and give that to the thread."""
+        cdef object decoder
+        while self._put_off and not self._is_apart:
+            decoder = self.pipeline.decoder
+            call, payload = self._put_off[0]
+            if payload is not None and len(payload) >= self.large_message and decoder.large_arrays:
+                self._is_apart = True
+                self._put_off_from = 0
+                self._pause(True)
+                taken = asyncio.get_running_loop().run_in_executor(_thread(), decoder.take_apart, payload)
+                taken.add_done_callback(self._taken_apart)
+                return
+            self._take_first(None)
+        if not self._put_off and self._put_off_from == 0:
+            self._put_off_from = self.large_message
+            self._pause(False)
+
+    def _taken_apart(self, future):
+        self._is_apart = False
+        if self.is_detached:
+            return
+        try:
+            self._take_first(future.result())
+            self._go_on()
+        except Exception as error:
+            self._shell.on_failed(error)
+
+    def _take_first(self, LargeMessage large):
+        call, payload = self._put_off[0]
+        try:
+            if payload is None:
+                call()
+            else:
+                call(large)
+        finally:
+            if self._put_off:                        # still the first, while it is called: what it brings about comes behind
+                self._put_off.popleft()
+
+    def _pause(self, bint paused):
+        if self._transport is None:
+            return
+        transport = self._transport.underlying_transport
+        try:
+            if paused:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
+        except RuntimeError:                         # uvloop: it is closing
+            pass
+
 
     cdef int _record(self, int flags, bytes payload, str tag) except -1:
         if self.writer is not None:

@@ -291,6 +291,9 @@ DECLARED = {
     "zeros are padding": {"skip_zero_price": True},
     "zeros are padding, named": {"price": "bp", "qty": "bs", "skip_zero_price": True},
     "negative removes": {"negative_removes": True},
+    "texts are padding": {"skip_qty": ("NaN", None)},
+    "texts are padding, named": {"price": "p", "qty": "q", "skip_qty": ("NaN", None)},
+    "texts are padding, negative removes": {"skip_qty": ("NaN", None), "negative_removes": True},
     "padded": {"padded": True},
     "padded, named": {"price": "p", "qty": "q", "padded": True},
     "padded and scaled": {"padded": True, "price_scale": 2},
@@ -352,6 +355,9 @@ def by_decimal(name, text, price_decimals, qty_decimals):
             if place is None:
                 needs[i] = max(needs[i], scale)
                 continue
+            if i and json_text(level[place]) in json_texts(how.get("skip_qty", ())):
+                numbers[1] = None
+                continue
             if not isinstance(level[place], str) or not set(level[place]) <= set("0123456789.-+eE"):
                 raise TypeError(level[place])
             if not level[place][-1].isdigit() or level[place][0] in "+.":
@@ -362,6 +368,9 @@ def by_decimal(name, text, price_decimals, qty_decimals):
                 decimals = max(decimals, len(re.match(r"[-\d]*\.?(\d*)", level[place])[1]))
             numbers[i] = number.scaleb(-scale)
             needs[i] = max(needs[i], decimals + scale)
+        if numbers[1] is None:
+            everything += [(numbers[0], Decimal(0))]
+            continue
         everything += [numbers]
         price, qty = numbers
         is_ask = False
@@ -421,6 +430,8 @@ def shape_text(name, rows, draw):
         may_be_negative = how.get("signed") or how.get("negative_removes")
         parts = {how.get("price", 0): price, how.get("qty", 1): negative(qty) if is_ask and may_be_negative else qty}
         parts.pop(None, None)
+        if "skip_qty" in how and draw(st.booleans()):
+            parts[how.get("qty", 1)] = draw(st.sampled_from(json_texts(how["skip_qty"])))
         if "side" in how:
             parts[how["side"]] = draw(st.sampled_from(json_texts(how["ask" if is_ask else "bid"])))
         if "removal" in how:
