@@ -41,6 +41,7 @@ cdef class Pipeline:
 
     # `data` may point into a receive buffer; nothing keeps it. Not to be called from a handler of this pipeline.
     cdef int on_view(self, const char* data, Py_ssize_t size, int64_t ts_recv, bint last_in_batch) except -1
+    cdef int _take(self, const char* data, Py_ssize_t size, int64_t ts_recv, bint last_in_batch) except -1
     cpdef on_message(self, bytes payload, int64_t ts_recv, bint last_in_batch, LargeMessage large=*)
     cpdef on_reply(self, str tag, bytes payload, int64_t ts_recv, LargeMessage large=*)
     cpdef on_tick(self, int64_t ts_recv)
@@ -49,7 +50,7 @@ cdef class Pipeline:
     cdef bint _refer(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
     cdef int _decode_or_hold(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
     # Whether the message was held, as one more of the stream of the last one.
-    cdef bint _hold_next(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
+    cdef inline bint _hold_next(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
     # False: it does not look like a message that could be skipped, or there is no room.
     cdef bint _hold(self, Decoder decoder, Route route, const char* data, Py_ssize_t size, const char* payload,
                     int64_t ts_recv) except -1

@@ -76,12 +76,14 @@ cdef class Pipeline:
         return self._held is not None
 
     cdef int on_view(self, const char* data, Py_ssize_t size, int64_t ts_recv, bint last_in_batch) except -1:
-        cdef Decoder decoder
         if self._beginning != NULL and not (last_in_batch or self._busy) and self._hold_next(data, size, ts_recv):
             self.messages += 1
             self.payload_bytes += size
             return 0
-        decoder = self.decoder                       # a handler may replace it meanwhile
+        return self._take(data, size, ts_recv, last_in_batch)
+
+    cdef int _take(self, const char* data, Py_ssize_t size, int64_t ts_recv, bint last_in_batch) except -1:
+        cdef Decoder decoder = self.decoder          # a handler may replace it meanwhile
         self._enter()
         self.messages += 1
         self.payload_bytes += size
@@ -193,6 +195,7 @@ cdef class Pipeline:
         self._beginning_size = payload - data
         return True
 
+    @cython.final
     @cython.nonecheck(False)
     cdef inline bint _hold_next(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
         cdef Py_ssize_t index
