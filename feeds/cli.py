@@ -639,5 +639,7 @@ def _warn(report: Report) -> None:
     """Tell on stderr what was skipped."""
     for problem in report.problems.values():
         err.print(f"{problem.count:,} messages skipped, {problem.kind}: {problem.first}")
+    for silent in report.silent_subscriptions:
+        err.print(f"silent subscription: {silent}")
     for damage in report.damages:
         err.print(f"damaged recording: {damage}")

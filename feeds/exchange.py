@@ -7,6 +7,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Sequence_
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -59,6 +60,7 @@ class ConnectionPlan(msgspec.Struct, frozen=True):
     ticket: Fetch | None = None
     awaits_greeting: bool = False  # subscribe when the exchange has sent something
     subscribe_after: float = 0.0  # seconds, after that
+    serves: Sequence_[tuple[str, str]] = ()  # (raw symbol, channel), each that one of the streams is a part of
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -100,6 +102,9 @@ class Exchange:
     instruments_urls: Sequence_[str | Fetch] = ()
     heartbeat: Heartbeat | None = None
     message_interval = 0.25  # seconds between messages that we send
+    # Seconds between snapshots of one book that a live feed asks for though it is LIVE, where the exchange's messages have
+    # nothing that shows a loss. None: they have, or the exchange repeats its snapshots itself.
+    resnapshot_interval: float | None = None
     max_topics_per_connection = 100
     max_topics_per_message = 50
     older: Sequence_[Older] = ()
@@ -176,7 +181,7 @@ class Exchange:
 
     def plan(self, subscriptions: Sequence_[Subscription], instruments: Instruments) -> list[ConnectionPlan]:
         """Return connections that serve the subscriptions within the exchange's limits; UnknownSymbol, ConfigError."""
-        by_path: dict[str, list[Any]] = {}
+        by_path: dict[str, tuple[list[Any], list[list[tuple[str, str]]]]] = {}  # args, and what each serves
         for subscription in subscriptions:
             instrument = instruments.resolve(self.id, subscription.symbol)
             for channel in subscription.channels:
@@ -188,13 +193,16 @@ class Exchange:
                 if not topics:
                     raise ConfigError(f"{self.id}: {instrument.raw_symbol} has no {channel}")
                 for topic in topics:
-                    args = by_path.setdefault(topic.path, [])
+                    args, serves = by_path.setdefault(topic.path, ([], []))
                     if topic.arg not in args:
                         args.append(topic.arg)
+                        serves.append([])
+                    serves[args.index(topic.arg)].append((instrument.raw_symbol, channel))
+        size = self.max_topics_per_connection
         return [
-            self.connection(path, part)
-            for path, args in by_path.items()
-            for part in _parts(args, self.max_topics_per_connection)
+            msgspec.structs.replace(self.connection(path, part), serves=list(dict.fromkeys(chain(*served))))
+            for path, (args, serves) in by_path.items()
+            for part, served in zip(_parts(args, size), _parts(serves, size), strict=True)
         ]
 
     def connection(self, path: str, args: Sequence_[Any]) -> ConnectionPlan:

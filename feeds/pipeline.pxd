@@ -22,6 +22,7 @@ cdef class Pipeline:
         readonly uint64_t batches
         readonly uint64_t superseded     # of `messages`, those that were not decoded: a newer one of the batch stood in
         readonly dict problems           # kind -> Problem
+        readonly list silent_subscriptions       # in words, those that the live feed found silent
         object _new_decoder
         LargeMessage _large              # the message being taken, where it has been taken apart
         bint _busy                       # a callback has not returned yet

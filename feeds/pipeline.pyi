@@ -64,6 +64,9 @@ class Pipeline:
     def skip_superseded(self) -> bool: ...
     @property
     def problems(self) -> dict[str, Problem]: ...
+    @property
+    def silent_subscriptions(self) -> list[str]:
+        """In words, the subscriptions that the live feed found silent: no data within `first_data_timeout`."""
     def on_message(self, payload: bytes, ts_recv: int, last_in_batch: bool, large: LargeMessage | None = None) -> None:
         """Take one whole WebSocket message; `last_in_batch` ends the batch and lets conflated events out."""
     def on_reply(self, tag: str, payload: bytes, ts_recv: int, large: LargeMessage | None = None) -> None:

@@ -60,6 +60,7 @@ cdef class Pipeline:
         self.exchange = exchange.id
         self.source = source
         self.problems = {}
+        self.silent_subscriptions = []
         self.latency = latency
         self.books = BookBuilder(downstream, new_sequence=exchange.new_sequence, checksum=exchange.checksum)
         self.books.latency = latency
@@ -288,6 +289,8 @@ cdef class Pipeline:
     def on_status(self, str status, str reason, int64_t ts_recv):
         """Pass on what the live shell has found out about the connection."""
         self._settle(ts_recv)
+        if status == "silent_subscription":
+            self.silent_subscriptions.append(reason)
         self.books.on_feed_status(FeedStatus(self.exchange, status, reason, source=self.source, ts_recv=ts_recv))
         self._end_batch(ts_recv)
 

@@ -76,6 +76,7 @@ class Report:
     dropped: int = 0  # messages that the recording had no room for
     recording_error: str | None = None  # why the recording ended before the session
     problems: dict[str, Problem] = field(default_factory=dict)
+    silent_subscriptions: list[str] = field(default_factory=list)  # in words: no data within `first_data_timeout`
     order_books: list[OrderBook] = field(default_factory=list)
     latency: Latency | None = None  # where it was asked for
     damages: list[Damage] = field(default_factory=list)
@@ -133,6 +134,7 @@ class _Chain:
             report.verified += pipeline.books.verified
             report.mismatched += pipeline.books.mismatched
             report.order_books += pipeline.books.books
+            report.silent_subscriptions += pipeline.silent_subscriptions
             for kind, problem in pipeline.problems.items():
                 known = report.problems.setdefault(kind, Problem(kind, problem.first))
                 known.count += problem.count

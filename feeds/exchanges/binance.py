@@ -6,7 +6,7 @@ https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
@@ -16,14 +16,13 @@ import orjson
 from msgspec import Raw
 
 from feeds.decoder import Decoder, Fetch, Reconnect, Refused
-from feeds.errors import ConfigError, DecodeError, excerpt, keys_text
+from feeds.errors import DecodeError, excerpt, keys_text
 from feeds.events import BookDelta, Candle, Event, EventHandler, FeedStatus, Quote, Ticker, Trade
-from feeds.exchange import ConnectionPlan, Endpoints, Exchange
+from feeds.exchange import Endpoints, Exchange, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.message_decoder import PRICE_QTY
 from feeds.sequencing import ContiguousSequence
 from feeds.sequencing import Sequence as SequenceRule
-from feeds.subscription import Subscription
 from feeds.times import unix_ns
 from feeds.wire import Wire
 
@@ -463,6 +462,8 @@ class Binance(Exchange):
     }
     path_of: ClassVar[dict[str, str]] = {}  # channel -> path, where it is not /stream
     message_interval = 0.25  # seconds: 5 client messages per second are allowed, pongs count
+    max_topics_per_connection = MAX_STREAMS_PER_CONNECTION
+    max_topics_per_message = MAX_STREAMS_PER_MESSAGE
     urls = re.compile(r"//(stream|api|data-stream|data-api)\.binance\.(com|vision)\b")
 
     def new_decoder(self, instruments: Instruments, downstream: EventHandler, *, reference: bool = False) -> Decoder:
@@ -506,34 +507,12 @@ class Binance(Exchange):
         """Return the names of the streams that serve a channel of an instrument."""
         return [f"{instrument.raw_symbol.lower()}@{stream}" for stream in self.streams_of[channel]]
 
-    def plan(self, subscriptions: Sequence[Subscription], instruments: Instruments) -> list[ConnectionPlan]:
-        streams: dict[str, list[str]] = {}  # by path
-        for subscription in subscriptions:
-            instrument = instruments.resolve(self.id, subscription.symbol)
-            for channel in subscription.channels:
-                if channel not in self.channels:
-                    raise ConfigError(
-                        f"{self.id}: expected channels among {', '.join(self.channels)}, found {channel!r}"
-                    )
-                path = self.path_of.get(channel, "/stream")
-                named = streams.setdefault(path, [])
-                named += [stream for stream in self.streams(instrument, channel) if stream not in named]
-        return [
-            ConnectionPlan(path, _subscribe_messages(part), part, self.message_interval)
-            for path, names in streams.items()
-            for part in _parts(names, MAX_STREAMS_PER_CONNECTION)
-        ]
+    def topics(self, instrument: Instrument, channel: str) -> list[Topic]:
+        path = self.path_of.get(channel, "/stream")
+        return [Topic(path, stream) for stream in self.streams(instrument, channel)]
 
-
-def _subscribe_messages(streams: Sequence[str]) -> list[bytes]:
-    return [
-        orjson.dumps({"method": "SUBSCRIBE", "params": part, "id": number})
-        for number, part in enumerate(_parts(streams, MAX_STREAMS_PER_MESSAGE), 1)
-    ]
-
-
-def _parts(items: Sequence[str], size: int) -> Iterable[list[str]]:
-    return (list(items[at : at + size]) for at in range(0, len(items), size))
+    def subscribe_message(self, path: str, args: Sequence[str], number: int) -> bytes:
+        return orjson.dumps({"method": "SUBSCRIBE", "params": args, "id": number})
 
 
 def _positive(text: str | None) -> str | None:

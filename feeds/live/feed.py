@@ -7,6 +7,7 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -17,9 +18,10 @@ from feeds.decoder import Fetch, Reconnect, Refused, Resubscribe, Send
 from feeds.errors import DecodeError, FeedsError, FetchError, SubscriptionRefused
 from feeds.events import EventHandler
 from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat
-from feeds.instrument import Instruments
+from feeds.instrument import Instrument, Instruments
 from feeds.latency import Latency
 from feeds.live.backoff import Backoff, BackoffConfig
+from feeds.live.first_data import FirstData
 from feeds.live.http import RestClient, RestConfig
 from feeds.live.receiver import DEFAULT_LARGE_MESSAGE, Receiver
 from feeds.pipeline import Pipeline
@@ -37,6 +39,9 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     connect_timeout: float = 10.0
     silence_timeout: float = 30.0  # without any message before we reconnect
+    # After subscribing, without any data of an instrument's book, best prices or ticker, before we tell of it: exchanges
+    # acknowledge subscriptions that then stay silent. Channels that may be silent for hours are not counted.
+    first_data_timeout: float = 30.0
     read_buffer_size: int = 256 * 1024  # of one read, and so of one burst
     tick_interval: float = 1.0  # timers fire at least this often when nothing arrives
     # Under the policy "drained": how many reads more a burst may take, each of `read_buffer_size` at most, and how long
@@ -214,6 +219,9 @@ class Line:
             large_message=config.large_message,
         )
         self.connects = 0
+        self._downstream = pipeline.books.downstream
+        self._served = [(_known(pipeline, raw_symbol), channel) for raw_symbol, channel in plan.serves]
+        self._silent: list[tuple[Instrument, str]] = []  # subscriptions, and told of
         self._rest = rest
         self._config = config
         self._ssl = ssl_context
@@ -262,6 +270,8 @@ class Line:
         """Connect and serve until the connection ends; return the seconds to wait before the next one."""
         assert self._failed is not None
         frames_before = self.receiver.frames
+        first_data = FirstData(self._downstream, self._served)
+        self.pipeline.books.downstream = first_data  # before the first message can come
         try:
             transport, _ = await ws_connect(
                 lambda: self.receiver,
@@ -279,7 +289,7 @@ class Line:
             self.receiver.status("connect_failed", f"{self.url}: {type(error).__name__}: {error}")
             return self._backoff.next()
         self.connects += 1
-        self._help(self._subscribe(frames_before))
+        self._help(self._subscribe(frames_before, first_data))
         self._help(self._watch_silence())
         if self.plan.heartbeat is not None:
             self._help(self._beat(self.plan.heartbeat))
@@ -305,7 +315,7 @@ class Line:
             return self.url
         return self.exchange.ticket_url(self.plan, await self._rest.get(self.plan.ticket.url, self.plan.ticket.body))
 
-    async def _subscribe(self, frames_before: int) -> None:
+    async def _subscribe(self, frames_before: int, first_data: FirstData) -> None:
         if self.plan.awaits_greeting:
             # Looked for, rather than told by the receiver, which then has nothing more to do per frame. Where none
             # comes, silence ends the connection.
@@ -313,6 +323,21 @@ class Line:
                 await asyncio.sleep(GREETING_POLL)
         await asyncio.sleep(self.plan.subscribe_after)
         await self._send_all(self.plan.subscribe)
+        await self._await_first_data(first_data)
+
+    async def _await_first_data(self, first_data: FirstData) -> None:
+        """Wait until all that was subscribed has brought data, at most so long; then tell what has not, once."""
+        loop = asyncio.get_running_loop()
+        timeout = self._config.first_data_timeout
+        deadline = loop.time() + timeout
+        while first_data.silent and (left := deadline - loop.time()) > 0:
+            await asyncio.sleep(min(left, self._config.tick_interval))
+        self.pipeline.books.downstream = self._downstream
+        told, self._silent = self._silent, first_data.silent
+        for instrument, channel in self._silent:
+            if (instrument, channel) not in told:
+                reason = f"{instrument.raw_symbol} {channel}: nothing came within {timeout:g} s of subscribing"
+                self._guard(partial(self.receiver.status, "silent_subscription", reason))
 
     async def _send_all(self, messages: Sequence[bytes | Callable[[int], bytes]]) -> None:
         for number, message in enumerate(messages):
@@ -401,3 +426,9 @@ class Line:
         for task in self._helpers:
             task.cancel()
         self._snapshot_wait.clear()
+
+
+def _known(pipeline: Pipeline, raw_symbol: str) -> Instrument:
+    instrument = pipeline.decoder.instruments.known(pipeline.exchange, raw_symbol)
+    assert instrument is not None  # what is subscribed is known to the decoder
+    return instrument
