@@ -18,6 +18,7 @@ cdef class _Entry:
         Py_ssize_t pending_levels    # in all of `pending`
         bint asked               # a snapshot has been asked for and has not come
         bint is_partial          # kept by a top-N stream
+        int64_t oldest_id        # of a book that is LIVE and waits for a snapshot: no older one can replace it
         # Messages in the book that no update told of, because it was crossed; the ts_event of the first of them.
         int untold
         int64_t untold_ts_event
@@ -42,6 +43,7 @@ cdef class BookBuilder(Stage):
         readonly uint64_t unfit          # times a book was given up because a level did not fit int64 at new decimals
 
     cdef _Entry _entry(self, BookDelta delta)
+    cdef _Entry _find(self, Instrument instrument)       # None: no message of it has come
     # False: a level does not fit, or the checksum is another, and the book was given up.
     cdef bint _apply(self, _Entry entry, BookDelta delta) except -1
     cdef int _trim(self, OrderBook book, Py_ssize_t window) except -1

@@ -33,6 +33,9 @@ cdef class BookBuilder(Stage):
        and where a message's checksum is not that of the book with it (`mismatched`).
     6. A snapshot that `starts_over` replaces the book whatever was held: it came in the stream.
     7. A `FeedStatus` "gap" means every book of the connection.
+    8. `refresh` asks for a snapshot of a book that is LIVE, and stays so: deltas that come meanwhile are applied, and held
+       too, so that those that the snapshot does not contain are applied to it when it replaces the book. One that is older
+       than the book was when it was asked for is not taken.
 
     While a book is crossed no `on_book` tells of it; the first one after counts what was not told in `merged`.
     `max_pending_levels` bounds what is held per book (levels that there is memory for); beyond it the oldest deltas are
@@ -54,9 +57,8 @@ cdef class BookBuilder(Stage):
 
     def book(self, Instrument instrument not None):
         """Return the instrument's book, or None while no message of it has come."""
-        if instrument.index < len(self._entries) and self._entries[instrument.index] is not None:
-            return (<_Entry> self._entries[instrument.index]).book
-        return None
+        cdef _Entry entry = self._find(instrument)
+        return None if entry is None else entry.book
 
     @property
     def books(self):
@@ -92,6 +94,8 @@ cdef class BookBuilder(Stage):
             verdict = entry.sequence.check(event)
             if verdict == APPLY:
                 if self._apply(entry, event):
+                    if entry.asked:                  # step 8
+                        self._hold(entry, event)
                     self._tell(entry, event, 1, event.ts_event)
                 else:
                     self._hold(entry, event)
@@ -111,8 +115,7 @@ cdef class BookBuilder(Stage):
         if event.status == "disconnected":
             for entry in self._entries:
                 if entry is not None:
-                    entry.pending.clear()
-                    entry.pending_levels = 0
+                    _drop_held(entry)
                     entry.asked = False
                     if entry.book._state != STALE:
                         self._turn(entry, STALE, event.reason or "disconnected", 0, event.ts_recv)
@@ -125,11 +128,32 @@ cdef class BookBuilder(Stage):
         self.downstream.on_feed_status(event)
 
     def on_snapshot_failed(self, Instrument instrument not None):
-        """The snapshot that was asked for will not come: the next delta asks again."""
-        cdef _Entry entry
-        if instrument.index < len(self._entries) and self._entries[instrument.index] is not None:
-            entry = self._entries[instrument.index]
+        """The snapshot that was asked for will not come: the next delta asks again, unless the book is LIVE without it."""
+        cdef _Entry entry = self._find(instrument)
+        if entry is not None:
             entry.asked = False
+            if entry.book._state == LIVE or entry.book._state == CROSSED:
+                _drop_held(entry)
+
+    def refresh(self, Instrument instrument not None):
+        """Ask for a snapshot that will replace a book that is LIVE: where nothing else would show that it is wrong.
+
+        False where it is not LIVE, is kept by top-N snapshots, or waits for a snapshot already: nothing is asked for.
+        """
+        cdef _Entry entry = self._find(instrument)
+        if entry is None or entry.is_partial or entry.asked or not (entry.book._state == LIVE or entry.book._state == CROSSED):
+            return False
+        entry.oldest_id = entry.sequence.last_id
+        self._ask(entry)
+        return entry.asked
+
+    def is_awaiting(self, Instrument instrument not None):
+        """Whether a snapshot of the instrument's book has been asked for and has not come."""
+        cdef _Entry entry = self._find(instrument)
+        return entry is not None and entry.asked
+
+    cdef _Entry _find(self, Instrument instrument):
+        return <_Entry> self._entries[instrument.index] if instrument.index < len(self._entries) else None
 
     cdef _Entry _entry(self, BookDelta delta):
         cdef Py_ssize_t index = delta.instrument.index
@@ -206,8 +230,8 @@ cdef class BookBuilder(Stage):
 
     cdef int _give_up(self, _Entry entry, str reason, int64_t ts_event, int64_t ts_recv) except -1:
         """Empty a book that cannot be right."""
-        entry.pending.clear()
-        entry.pending_levels = 0
+        _drop_held(entry)
+        entry.asked = False                          # what has been asked for may lack what was held for it
         entry.book.clear()
         self._turn(entry, GAP, reason, ts_event, ts_recv)
         return 0
@@ -231,7 +255,9 @@ cdef class BookBuilder(Stage):
         entry.pending.append(delta)                  # holding the event makes it ours
         entry.pending_levels += _weight(delta)
         while entry.pending_levels > self.max_pending_levels:
-            entry.pending_levels -= _weight(<BookDelta> entry.pending.popleft())
+            delta = entry.pending.popleft()
+            entry.pending_levels -= _weight(delta)
+            entry.oldest_id = delta.last_id
         return 0
 
     cdef int _ask(self, _Entry entry) except -1:
@@ -246,14 +272,20 @@ cdef class BookBuilder(Stage):
             BookDelta delta
             BookDelta first = None
             int64_t ts_event_first = snapshot.ts_event
+            bint refreshes = entry.asked and (book._state == LIVE or book._state == CROSSED)
+        if snapshot.depth and not entry.is_partial:  # a book of deltas knows more than its top
+            return 0
         entry.asked = False
         if snapshot.depth:
-            if not entry.is_partial:                 # a book of deltas knows more than its top
-                return 0
+            pass
         elif snapshot.starts_over:
             entry.is_partial = False
-            entry.pending.clear()
-            entry.pending_levels = 0
+            _drop_held(entry)
+        elif refreshes:
+            if snapshot.last_id < entry.oldest_id:   # it lacks changes that were not held for it
+                _drop_held(entry)
+                self.old += 1
+                return 0
         elif (book._state == LIVE or book._state == CROSSED) and entry.sequence.is_late(snapshot):
             self.old += 1
             return 0
@@ -282,11 +314,15 @@ cdef class BookBuilder(Stage):
             if not self._apply(entry, delta):
                 self._ask(entry)
                 return 0
+            if refreshes:                            # it was told of when it came
+                continue
             if first is None:                        # stands for the snapshot too, which it supersedes
                 first = delta
                 self._tell(entry, delta, 1 + snapshot.merged, ts_event_first if ts_event_first else delta.ts_event)
             else:
                 self._tell(entry, delta, 1, delta.ts_event)
+        if refreshes:
+            self._tell(entry, delta, snapshot.merged, delta.ts_event)
         return 0
 
     cdef bint _judge_held(self, _Entry entry) except -1:
@@ -369,3 +405,9 @@ cdef class BookBuilder(Stage):
 
 cdef inline Py_ssize_t _weight(BookDelta delta) noexcept:
     return delta.bid_levels.capacity + delta.ask_levels.capacity + 16        # an event without levels has a cost too
+
+
+cdef inline int _drop_held(_Entry entry) except -1:
+    entry.pending.clear()
+    entry.pending_levels = 0
+    return 0

@@ -294,6 +294,13 @@ cdef class Pipeline:
         self.books.on_feed_status(FeedStatus(self.exchange, status, reason, source=self.source, ts_recv=ts_recv))
         self._end_batch(ts_recv)
 
+    def on_resnapshot(self, str symbol, int64_t ts_recv):
+        """A snapshot is due of a book that is LIVE, by the exchange's symbol: told as a status where it was asked for."""
+        self._settle(ts_recv)
+        instrument = self.decoder.instruments.known(self.exchange, symbol)
+        if instrument is not None and self.books.refresh(instrument):
+            self.on_status("resnapshot", symbol, ts_recv)
+
     def on_fetch_failed(self, str tag, int64_t ts_recv, str reason):
         """A `Fetch` will not be answered: whoever waits for it may ask again."""
         self._fail(tag)

@@ -137,6 +137,8 @@ cdef class Replay:
         pipeline = self._pipeline(message.source)
         if decision.status == "fetch_failed":
             pipeline.on_fetch_failed(decision.tag, message.ts_recv, decision.reason)
+        elif decision.status == "resnapshot":
+            pipeline.on_resnapshot(decision.tag, message.ts_recv)
         else:
             pipeline.on_status(decision.status, decision.reason, message.ts_recv)
 

@@ -460,6 +460,7 @@ class Bitmex(Exchange):
     endpoints = Endpoints(ws="wss://ws.bitmex.com", rest="https://www.bitmex.com")
     channels = ("book", "book_top", "quote", "trade", "ticker", "funding", "liquidation", "candle")
     decoder = BitmexDecoder
+    resnapshot_interval = 900.0
     instruments_urls = ("/api/v1/instrument/active",)
     heartbeat = Heartbeat(5.0, b"ping")
     max_topics_per_message = 10

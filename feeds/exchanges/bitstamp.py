@@ -199,6 +199,7 @@ class Bitstamp(Exchange):
     endpoints = Endpoints(ws="wss://ws.bitstamp.net", rest="https://www.bitstamp.net")
     channels = ("book", "book_top", "trade", "ticker")
     decoder = BitstampDecoder
+    resnapshot_interval = 300.0
     new_sequence = GrowingSequence
     instruments_urls = ("/api/v2/markets/",)
     heartbeat = Heartbeat(30.0, b'{"event":"bts:heartbeat"}')

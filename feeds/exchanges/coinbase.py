@@ -202,6 +202,7 @@ class Coinbase(Exchange):
     endpoints = Endpoints(ws="wss://ws-feed.exchange.coinbase.com", rest="https://api.exchange.coinbase.com")
     channels = ("book", "quote", "trade", "ticker")
     decoder = CoinbaseDecoder
+    resnapshot_interval = 900.0
     instruments_urls = ("/products",)
     urls = re.compile(r"//(ws-feed|ws-direct|api)\.(exchange|pro)\.coinbase\.com\b")
     messages = re.compile(

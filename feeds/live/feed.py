@@ -54,13 +54,16 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     snapshot_timeout: float = 10.0  # without the snapshot that a new subscription should bring, before we ask again
     max_instrument_pages: int = 1000  # of one list of instruments
     snapshot_interval: float = 0.25  # between snapshots of one book that were each too old; doubles up to 16 times that
+    # Between the snapshots that each book of an exchange gets whose messages show no loss; None: as the exchange says
+    # (`Exchange.resnapshot_interval`), 0: never. Other exchanges need none, and get none.
+    resnapshot_interval: float | None = None
     backoff: BackoffConfig = BackoffConfig()
     rest: RestConfig = RestConfig()
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if isinstance(value, int | float) and not value > 0:
+            if isinstance(value, int | float) and not (value > 0 or (name == "resnapshot_interval" and value == 0)):
                 raise ValueError(f"expected {name} above 0, found {value}")
 
 
@@ -219,6 +222,8 @@ class Line:
             large_message=config.large_message,
         )
         self.connects = 0
+        wanted, needed = config.resnapshot_interval, exchange.resnapshot_interval
+        self.resnapshot_interval = 0.0 if needed is None else needed if wanted is None else wanted  # seconds, 0: never
         self._downstream = pipeline.books.downstream
         self._served = [(_known(pipeline, raw_symbol), channel) for raw_symbol, channel in plan.serves]
         self._silent: list[tuple[Instrument, str]] = []  # subscriptions, and told of
@@ -293,6 +298,8 @@ class Line:
         self._help(self._watch_silence())
         if self.plan.heartbeat is not None:
             self._help(self._beat(self.plan.heartbeat))
+        if self.resnapshot_interval:
+            self._help(self._resnapshot(self.resnapshot_interval))
         disconnected = asyncio.ensure_future(transport.wait_disconnected())
         try:
             await asyncio.wait([disconnected, self._failed], return_when=asyncio.FIRST_COMPLETED)
@@ -350,6 +357,14 @@ class Line:
             await asyncio.sleep(heartbeat.interval)
             self.receiver.send(heartbeat.message(time.time_ns()))
 
+    async def _resnapshot(self, interval: float) -> None:
+        """Ask for snapshots of the connection's books, one after the other, each once every `interval` seconds."""
+        books = [instrument for instrument, channel in self._served if channel == "book"]
+        while books:
+            for instrument in books:
+                await asyncio.sleep(max(interval / len(books), 2 * self.plan.message_interval))
+                self._guard(partial(self.receiver.resnapshot, instrument.raw_symbol))
+
     async def _watch_silence(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -383,10 +398,15 @@ class Line:
         await self._pace_snapshots(request.tag)
         await self._send_all(request.messages)
         await asyncio.sleep(self._config.snapshot_timeout)
+        books = self.pipeline.books
         instrument = self.pipeline.decoder.instruments.known(self.pipeline.exchange, request.tag)
-        book = None if instrument is None else self.pipeline.books.book(instrument)
-        if book is not None and book.state not in (BookState.LIVE, BookState.CROSSED):
-            reason = f"no snapshot came within {self._config.snapshot_timeout:g} s of subscribing anew"
+        book = None if instrument is None else books.book(instrument)
+        if instrument is None or book is None or not books.is_awaiting(instrument):
+            return
+        reason = f"no snapshot came within {self._config.snapshot_timeout:g} s of subscribing anew"
+        if book.state in (BookState.LIVE, BookState.CROSSED):  # and may be subscribed no more
+            self.receiver.disconnect(f"{request.tag}: {reason}")
+        else:
             self._guard(lambda: self.receiver.fetch_failed(request.tag, reason))
 
     async def _pace_snapshots(self, tag: str) -> None:

@@ -206,6 +206,13 @@ cdef class Receiver(WSListener):
         self._decide({"status": status, "reason": reason})
         self.pipeline.on_status(status, reason, self.ts_recv)
 
+    def resnapshot(self, str symbol):
+        """A snapshot is due of a book that is LIVE, by the exchange's symbol."""
+        self._decide({"status": "resnapshot", "tag": symbol, "reason": ""})
+        self.pipeline.on_resnapshot(symbol, self.ts_recv)
+        if self.pipeline.decoder._requests:
+            self._shell.on_requests()
+
     def tick(self):
         """Nothing has arrived for a while: let timers see the time."""
         self.ts_recv = wall_ns()

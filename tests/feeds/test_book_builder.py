@@ -1,10 +1,16 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from feeds.book import BookState
 from feeds.book_builder import BookBuilder
+from feeds.decoder import Decoder
 from feeds.events import BookDelta, FeedStatus
 from feeds.instrument import Instruments
-from feeds.sequencing import ContiguousSequence
+from feeds.sequencing import ContiguousSequence, GrowingSequence
+from feeds.testing import EventLog
+from tests.feeds.conftest import pipeline_of
+from tests.feeds.exchanges import test_bitstamp as bitstamp
 from tests.feeds.messages import T, book_ticker, depth, partial, snapshot, trade
 
 SYNCING, LIVE, GAP, STALE, CROSSED = BookState
@@ -381,3 +387,126 @@ def test_held_deltas_that_no_longer_fit_are_given_up(run, spot, log):
     run.snapshot(11)
     assert run.book.state is LIVE
     assert log.book_statuses[-1].old is GAP
+
+
+# --- step 8: a book that is LIVE is made anew -----------------------------------------------------
+
+
+@pytest.fixture
+def unnumbered(log):
+    """A pipeline of Bitstamp, whose messages show no loss, with the book 5.0 | 6.0 as of 0."""
+    pipeline = pipeline_of("bitstamp", log)
+    pipeline.on_message(bitstamp.diff(0), 1, True)
+    pipeline.on_reply("btcusd", bitstamp.snapshot(0), 1)
+    pipeline.decoder.take_requests()
+    assert prices(pipeline) == [5.0]
+    log.clear()
+    return pipeline
+
+
+def prices(pipeline):
+    (book,) = pipeline.books.books
+    return [level.price for level in book.bids()]
+
+
+def ask(pipeline):
+    pipeline.on_resnapshot("btcusd", 2)
+    return [request.tag for request in pipeline.decoder.take_requests()]
+
+
+def test_step_8_a_snapshot_replaces_a_book_that_goes_on_until_then(unnumbered, log):
+    assert ask(unnumbered) == ["btcusd"]
+    assert ask(unnumbered) == []  # one is under way
+    unnumbered.on_message(bitstamp.diff(3, [["4.3", "1"]]), 3, True)
+    unnumbered.on_message(bitstamp.diff(5, [["4.5", "1"]]), 5, True)
+    assert prices(unnumbered) == [5.0, 4.5, 4.3]
+    unnumbered.on_reply("btcusd", bitstamp.snapshot(4, bids=[["4.4", "1"]]), 6)  # 5.0 and 4.3 have gone, 4.4 has come
+    assert prices(unnumbered) == [4.5, 4.4]
+    assert log.book_statuses == []
+    assert [(status.status, status.reason) for status in log.feed_statuses] == [("resnapshot", "btcusd")]
+    assert [update.merged for update in log.updates] == [1, 1, 1]  # the change that was told is not told again
+    unnumbered.on_message(bitstamp.diff(6, [["4.6", "1"]]), 6, True)
+    assert prices(unnumbered) == [4.6, 4.5, 4.4]
+    assert ask(unnumbered) == ["btcusd"]  # nothing of the last one is left
+    unnumbered.on_reply("btcusd", bitstamp.snapshot(7, bids=[["4.7", "1"]]), 7)
+    assert prices(unnumbered) == [4.7]
+
+
+def test_step_8_a_snapshot_that_is_older_than_the_book_was_is_not_taken(unnumbered):
+    unnumbered.on_message(bitstamp.diff(3, [["4.3", "1"]]), 3, True)
+    assert ask(unnumbered) == ["btcusd"]
+    unnumbered.on_reply("btcusd", bitstamp.snapshot(2), 4)
+    assert prices(unnumbered) == [5.0, 4.3]
+    assert ask(unnumbered) == ["btcusd"]
+    unnumbered.on_reply("btcusd", bitstamp.snapshot(3, bids=[["4.4", "1"]]), 4)
+    assert prices(unnumbered) == [4.4]
+
+
+def test_step_8_what_fails_leaves_the_book_as_it_is(unnumbered, log):
+    assert ask(unnumbered) == ["btcusd"]
+    unnumbered.on_message(bitstamp.diff(3, [["4.3", "1"]]), 3, True)
+    unnumbered.on_fetch_failed("btcusd", 4, "503")
+    unnumbered.on_message(bitstamp.diff(4, [["4.4", "1"]]), 4, True)
+    assert not unnumbered.decoder.take_requests()
+    assert prices(unnumbered) == [5.0, 4.4, 4.3]
+    assert log.book_statuses == []
+
+
+def test_step_8_books_that_are_not_live_and_unknown_ones_are_left_alone(unnumbered):
+    unnumbered.on_disconnected("test", 2)
+    assert ask(unnumbered) == []
+    unnumbered.on_resnapshot("nosuch", 2)
+    assert not unnumbered.decoder.take_requests()
+
+
+class Willing(Decoder):
+    def request_snapshot(self, instrument):
+        pass
+
+
+def test_step_8_what_is_held_meanwhile_is_bounded(log):
+    instruments = Instruments(infer=True)
+    a = instruments.find("x", "A")
+    builder = BookBuilder(log, new_sequence=GrowingSequence, max_pending_levels=40)
+    builder.decoder = Willing(instruments, builder, exchange="x")
+    BookDelta(a, bids=[("1", "1")], is_snapshot=True, starts_over=True, last_id=1).dispatch(builder)
+    (book,) = builder.books
+    assert book.state is LIVE
+    assert builder.refresh(a)
+    for number in range(2, 20):
+        BookDelta(a, bids=[(str(number), "1")], last_id=number).dispatch(builder)
+    BookDelta(a, bids=[("1", "1")], is_snapshot=True, last_id=3).dispatch(builder)  # what followed was not kept
+    assert book.bid_count == 19
+    assert builder.refresh(a)
+    BookDelta(a, bids=[("1", "1")], is_snapshot=True, last_id=19).dispatch(builder)
+    assert book.bid_count == 1
+
+
+CHANGES = st.lists(
+    st.tuples(st.integers(40, 49), st.integers(0, 3), st.sampled_from(["seen", "lost", "ask", "reply"])), max_size=40
+)
+
+
+@given(CHANGES)
+def test_step_8_a_loss_lasts_until_the_next_snapshot(changes):
+    """Against the exchange's own book, of which a snapshot is taken when it is asked for and comes later."""
+    pipeline = pipeline_of("bitstamp", EventLog())
+    pipeline.on_message(bitstamp.diff(0), 1, True)
+    pipeline.on_reply("btcusd", bitstamp.snapshot(0), 1)
+    truth, lost_since, reply = {"5.0": "1"}, None, None
+    for number, (price, qty, what) in enumerate([*changes, (40, 1, "ask"), (41, 1, "reply")], 1):
+        if what == "ask" and ask(pipeline):
+            reply = bitstamp.snapshot(number - 1, bids=[[p, q] for p, q in truth.items() if q != "0"])
+            asked_with = lost_since
+        elif what == "reply" and reply is not None:
+            pipeline.on_reply("btcusd", reply, number)
+            lost_since, reply = None if lost_since == asked_with else lost_since, None
+        truth[f"4.{price}"] = str(qty)
+        if what == "lost":
+            lost_since = number
+        else:
+            pipeline.on_message(bitstamp.diff(number, [[f"4.{price}", str(qty)]]), number, True)
+        if lost_since is None:
+            (book,) = pipeline.books.books
+            assert {float(p) for p, q in truth.items() if q != "0"} == set(prices(pipeline))
+            assert book.state is LIVE

@@ -9,18 +9,25 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha1
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestServer
 
+from feeds import session
 from feeds.decoder import Fetch, Resubscribe, Send
+from feeds.events import Fanout
 from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat, Topic, exchange
 from feeds.instrument import Instrument, Instruments
 from feeds.live.feed import FeedConfig, LiveFeed
 from feeds.message_decoder import MessageDecoder
+from feeds.recording import RecordingWriter
 from feeds.subscription import Subscription
+from feeds.testing import EventLog
+from tests.feeds.exchanges import test_bitstamp as bitstamp
 
 from .conftest import Watcher
 
@@ -288,3 +295,110 @@ async def test_a_book_of_htx_is_asked_for_until_it_is_there(watcher: Watcher) ->
     assert server.paths == ["/feed"]
     request = f'{{"req":"{topic}","id":"snapshot btcusdt"}}'
     assert sorted(server.received) == sorted([f'{{"sub":"{topic}","id":"1"}}', '{"pong":7}', request, request])
+
+
+class Unnumbered(Market):
+    """Its messages have nothing that shows a loss."""
+
+    resnapshot_interval = 0.05
+
+
+async def test_books_without_numbers_are_made_anew_in_turn_and_stay_live(watcher: Watcher) -> None:
+    class Named(Decoder):
+        def request_snapshot(self, instrument: Instrument) -> None:
+            self.request(Resubscribe((f"again {instrument.raw_symbol}".encode(),), instrument.raw_symbol))
+
+    async def drifts(server: Server, socket: web.WebSocketResponse, message: str | None) -> None:
+        name = message.removeprefix("again ") if message is not None and message.startswith("again ") else None
+        if message == "subscribe":
+            for name in "AB":
+                await socket.send_str(START.replace('"A"', f'"{name}"'))
+        elif name is not None:
+            await socket.send_str(f'{{"s":"{name}","full":true,"bids":[["2","1"],["1.5","1"]]}}')
+
+    market, server = Unnumbered(), Server(drifts)
+    market.decoder = Named
+    async with feeding(server, watcher, market) as feed:
+        await watcher.until(lambda: sum(one.startswith("again") for one in server.received) >= 6)
+        pipeline = feed.lines[0].pipeline
+        await watcher.until(lambda: all(book.bid_count == 2 for book in pipeline.books.books))
+    asked = [one for one in server.received if one.startswith("again")]
+    assert asked[:6] == ["again A", "again B"] * 3
+    assert watcher.states("A") == watcher.states("B") == ["SYNCING", "LIVE"]
+    assert set(watcher.statuses()) == {"connected", "resnapshot"}
+
+
+@pytest.mark.parametrize(
+    ("market", "interval", "expected"), [(Unnumbered, None, 0.05), (Unnumbered, 0.0, 0.0), (Market, 0.05, 0.0)]
+)
+async def test_only_books_without_numbers_are_made_anew(
+    market: type[Market], interval: float | None, expected: float, watcher: Watcher
+) -> None:
+    server = Server(answers)
+    async with feeding(server, watcher, market(), resnapshot_interval=interval) as feed:
+        await watcher.until(lambda: feed.lines)
+        assert feed.lines[0].resnapshot_interval == expected
+
+
+async def test_a_book_that_is_not_sent_again_costs_the_connection(watcher: Watcher) -> None:
+    """It may be that it is subscribed no more: a book that nothing changes must not stay LIVE."""
+    server = Server(lambda server, socket, message: answers(server, socket, message if first(server) else None))
+
+    def first(server: Server) -> bool:
+        return server.received.count("subscribe") == 1 or len(server.sockets) == 2
+
+    async with feeding(server, watcher, Unnumbered(), symbols=["a"], snapshot_timeout=0.05):
+        await watcher.until(lambda: watcher.states("A") == ["SYNCING", "LIVE", "STALE", "LIVE"])
+    reasons = [status.reason for status in watcher.feed_statuses if status.status == "disconnected"]
+    assert reasons[0] == "A: no snapshot came within 0.05 s of subscribing anew"
+
+
+async def test_a_session_in_which_books_were_made_anew_is_replayed(watcher: Watcher, tmp_path: Path) -> None:
+    """Of Bitstamp, whose snapshots come by REST and are brought up to the changes that came meanwhile."""
+
+    class Bitstamp(type(exchange("bitstamp"))):  # type: ignore[misc]
+        resnapshot_interval = 0.02
+
+    class Listed(Server):
+        number = 0
+
+        async def socket(self, request: web.Request) -> web.StreamResponse:
+            if request.path == "/api/v2/markets/":
+                market = {"name": "BTC/USD", "market_symbol": "btcusd", "base_decimals": 8, "counter_decimals": 2}
+                return web.json_response([market])
+            if request.path == "/api/v2/order_book/btcusd/":
+                return web.Response(body=bitstamp.snapshot(self.number, bids=[["5.00", str(self.number)]]))
+            return await super().socket(request)
+
+    async def changes(server: Server, socket: web.WebSocketResponse, message: str | None) -> None:
+        if message is not None and "subscribe" in message:
+            sending.append(asyncio.ensure_future(send(server, socket)))
+
+    async def send(server: Any, socket: web.WebSocketResponse) -> None:
+        while not socket.closed:
+            server.number += 1
+            await socket.send_str(bitstamp.diff(server.number, [["4.50", str(server.number)]]).decode())
+            await asyncio.sleep(0.001)
+
+    sending: list[asyncio.Future[None]] = []
+    path = tmp_path / "session.feeds"
+    server = Listed(changes)
+    log = EventLog()
+    writer = RecordingWriter(path)
+    async with server.run() as endpoints:
+        fanout = Fanout([log, watcher])
+        subscriptions = [Subscription("BTC-USD", ("book",))]
+        async with LiveFeed(Bitstamp(), subscriptions, fanout, endpoints=endpoints, writer=writer) as feed:
+            running = asyncio.ensure_future(feed.run())
+            await watcher.until(lambda: watcher.statuses().count("resnapshot") >= 4)
+            feed.stop()
+            await running
+    for task in sending:
+        task.cancel()
+    writer.close()
+    assert watcher.states("btcusd") == ["SYNCING", "LIVE"]
+    again = EventLog()
+    session.replay(again, path, policy="none")
+    assert [repr(event) for event in again.events] == [repr(event) for event in log.events]
+    assert again.tops == log.tops
+    assert len({update.ts_event for update in log.updates}) > 10
