@@ -65,7 +65,7 @@ class BookBuilder(Stage):
     def books(self) -> list[OrderBook]: ...
     def book(self, instrument: Instrument) -> OrderBook | None: ...
     def on_snapshot_failed(self, instrument: Instrument) -> None:
-        """The snapshot that was asked for will not come: the next delta asks again, unless the book is LIVE without it."""
+        """The snapshot that was asked for will not come: the next delta asks again, unless the book is LIVE."""
     def refresh(self, instrument: Instrument) -> bool:
         """Ask for a snapshot that will replace a book that is LIVE; False where nothing was asked for."""
     def is_awaiting(self, instrument: Instrument) -> bool:

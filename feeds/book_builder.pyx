@@ -128,7 +128,7 @@ cdef class BookBuilder(Stage):
         self.downstream.on_feed_status(event)
 
     def on_snapshot_failed(self, Instrument instrument not None):
-        """The snapshot that was asked for will not come: the next delta asks again, unless the book is LIVE without it."""
+        """The snapshot that was asked for will not come: the next delta asks again, unless the book is LIVE."""
         cdef _Entry entry = self._find(instrument)
         if entry is not None:
             entry.asked = False

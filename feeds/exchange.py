@@ -102,8 +102,8 @@ class Exchange:
     instruments_urls: Sequence_[str | Fetch] = ()
     heartbeat: Heartbeat | None = None
     message_interval = 0.25  # seconds between messages that we send
-    # Seconds between snapshots of one book that a live feed asks for though it is LIVE, where the exchange's messages have
-    # nothing that shows a loss. None: they have, or the exchange repeats its snapshots itself.
+    # Seconds between snapshots of one book that a live feed asks for though it is LIVE, where the exchange's messages
+    # have nothing that shows a loss. None: they have, or the exchange repeats its snapshots itself.
     resnapshot_interval: float | None = None
     max_topics_per_connection = 100
     max_topics_per_message = 50

@@ -78,6 +78,6 @@ class Pipeline:
     def on_status(self, status: str, reason: str, ts_recv: int) -> None:
         """Pass on what the live shell has found out about the connection."""
     def on_resnapshot(self, symbol: str, ts_recv: int) -> None:
-        """A snapshot is due of a book that is LIVE, by the exchange's symbol: told as a status where it was asked for."""
+        """A snapshot is due of a book that is LIVE, by the exchange's symbol: a status tells where it is asked for."""
     def on_fetch_failed(self, tag: str, ts_recv: int, reason: str) -> None:
         """A `Fetch` will not be answered: whoever waits for it may ask again."""

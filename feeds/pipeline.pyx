@@ -295,7 +295,7 @@ cdef class Pipeline:
         self._end_batch(ts_recv)
 
     def on_resnapshot(self, str symbol, int64_t ts_recv):
-        """A snapshot is due of a book that is LIVE, by the exchange's symbol: told as a status where it was asked for."""
+        """A snapshot is due of a book that is LIVE, by the exchange's symbol: a status tells where it is asked for."""
         self._settle(ts_recv)
         instrument = self.decoder.instruments.known(self.exchange, symbol)
         if instrument is not None and self.books.refresh(instrument):

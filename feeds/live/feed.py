@@ -39,8 +39,9 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     connect_timeout: float = 10.0
     silence_timeout: float = 30.0  # without any message before we reconnect
-    # After subscribing, without any data of an instrument's book, best prices or ticker, before we tell of it: exchanges
-    # acknowledge subscriptions that then stay silent. Channels that may be silent for hours are not counted.
+    # After subscribing, without data of an instrument's book, best prices or ticker, before we tell of it: exchanges
+    # acknowledge subscriptions that then stay silent. Channels that may be silent for hours are not counted: trades,
+    # liquidations, candles, funding.
     first_data_timeout: float = 30.0
     read_buffer_size: int = 256 * 1024  # of one read, and so of one burst
     tick_interval: float = 1.0  # timers fire at least this often when nothing arrives
@@ -337,7 +338,8 @@ class Line:
         loop = asyncio.get_running_loop()
         timeout = self._config.first_data_timeout
         deadline = loop.time() + timeout
-        while first_data.silent and (left := deadline - loop.time()) > 0:
+        # Looked for, so that the stage has nothing more to do per event.
+        while first_data.silent and (left := deadline - loop.time()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(min(left, self._config.tick_interval))
         self.pipeline.books.downstream = self._downstream
         told, self._silent = self._silent, first_data.silent
