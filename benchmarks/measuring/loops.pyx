@@ -1,12 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Loops that cost a few ns per message, so that a figure is of what stands behind them. Compiled on first use."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t
+from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from feeds.book cimport OrderBook
-from feeds.clock cimport wall_ns
+from feeds.clock cimport monotonic_ns, wall_ns
 from feeds.events cimport BookDelta, BookUpdate, EventHandler, Quote, Trade
 from feeds.levels cimport (
     SCAN_GROW, SCAN_OK, Decimals, LevelShape, LevelVector, PriceLevel, levels_free, levels_push, scan_levels, scan_shaped_levels,
@@ -17,9 +17,10 @@ from feeds.recording.message cimport (
 )
 from feeds.recording.reader cimport RawSource
 from feeds.recording.writer cimport RecordingWriter
+from feeds.replay cimport Replay
 
 __all__ = ["BookChanges", "BusyStrategy", "Flood", "LevelTexts", "MemorySource", "Tally", "collect", "of_channel", "play",
-           "play_batch", "read_all", "write_all"]
+           "play_batch", "read_all", "time_records", "write_all"]
 
 cdef enum:
     MAX_TOP = 1000
@@ -109,6 +110,20 @@ def read_all(RawSource source not None):
     while source.advance():
         count += 1
     return count
+
+
+def time_records(Replay replay not None, const unsigned char[:] kinds not None, int count):
+    """Play a record of each kind, 0 to `count` - 1, after the other; return the ns that those of each kind took together."""
+    cdef int64_t[256] total
+    cdef int64_t began
+    cdef Py_ssize_t i
+    for i in range(count):
+        total[i] = 0
+    for i in range(kinds.shape[0]):
+        began = monotonic_ns()
+        replay.run(INT64_MAX, 1)
+        total[kinds[i]] += monotonic_ns() - began
+    return [total[i] for i in range(count)]
 
 
 def play_batch(Pipeline pipeline not None, list messages not None, int64_t ts_recv):
