@@ -276,20 +276,17 @@ cdef class BookBuilder(Stage):
         if snapshot.depth and not entry.is_partial:  # a book of deltas knows more than its top
             return 0
         entry.asked = False
-        if snapshot.depth:
-            pass
-        elif snapshot.starts_over:
-            entry.is_partial = False
-            _drop_held(entry)
-        elif refreshes:
-            if snapshot.last_id < entry.oldest_id:   # it lacks changes that were not held for it
+        if not snapshot.depth:
+            if snapshot.starts_over:
                 _drop_held(entry)
+            elif refreshes:
+                if snapshot.last_id < entry.oldest_id:       # it lacks changes that were not held for it
+                    _drop_held(entry)
+                    self.old += 1
+                    return 0
+            elif (book._state == LIVE or book._state == CROSSED) and entry.sequence.is_late(snapshot):
                 self.old += 1
                 return 0
-        elif (book._state == LIVE or book._state == CROSSED) and entry.sequence.is_late(snapshot):
-            self.old += 1
-            return 0
-        else:
             entry.is_partial = False
         entry.sequence.join(snapshot)
         if not self._judge_held(entry):

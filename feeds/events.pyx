@@ -741,7 +741,9 @@ cdef class FeedStatus(Event):
     Words: "connected", "disconnected", "silent" (nothing received for a while), "subscribed", "refused" (a subscription
     was answered with an error), "shutdown" (the exchange announced that it will close the connection), "gap" (a message was
     missed on the connection, and nobody knows of which instrument: no book of it can be believed), "fetch_failed" (a REST
-    request will not be answered), "problem" (messages of one kind cannot be decoded: told once per kind).
+    request will not be answered), "problem" (messages of one kind cannot be decoded: told once per kind),
+    "silent_subscription" (nothing has come of a subscription), "resnapshot" (a snapshot of a book that is LIVE has been asked
+    for, as nothing would show that the book is wrong).
     """
 
     def __init__(self, str exchange, str status, str reason="", *, int source=0, int64_t ts_recv=0):

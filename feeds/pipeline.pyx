@@ -289,7 +289,7 @@ cdef class Pipeline:
     def on_status(self, str status, str reason, int64_t ts_recv):
         """Pass on what the live shell has found out about the connection."""
         self._settle(ts_recv)
-        if status == "silent_subscription":
+        if status == "silent_subscription" and reason not in self.silent_subscriptions:
             self.silent_subscriptions.append(reason)
         self.books.on_feed_status(FeedStatus(self.exchange, status, reason, source=self.source, ts_recv=ts_recv))
         self._end_batch(ts_recv)

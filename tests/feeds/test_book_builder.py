@@ -510,3 +510,15 @@ def test_step_8_a_loss_lasts_until_the_next_snapshot(changes):
             (book,) = pipeline.books.books
             assert {float(p) for p, q in truth.items() if q != "0"} == set(prices(pipeline))
             assert book.state is LIVE
+
+
+def test_a_top_n_snapshot_is_not_the_one_that_was_asked_for(run):
+    run.delta(11, 12, [("99", "5")])
+    assert run.asked() == ["BTCUSDT"]
+    run.partial(50)
+    assert run.pipeline.books.is_awaiting(run.book.instrument)
+    run.delta(13, 13)
+    assert run.asked() == []
+    run.snapshot(10)
+    assert not run.pipeline.books.is_awaiting(run.book.instrument)
+    assert levels(run.book.exact(0)) == [("100", "1"), ("99", "5")]
