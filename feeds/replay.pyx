@@ -25,6 +25,7 @@ import msgspec
 from feeds.errors import excerpt
 from feeds.exchange import exchange
 from feeds.recording.errors import RecordingError
+from feeds.recording.format import SETUP_TAG
 
 __all__ = ["Replay", "ReplayWindow"]
 
@@ -121,6 +122,8 @@ cdef class Replay:
     def _dispatch_rare(self, int kind):
         message = self.source.message()
         if kind == KIND_REPLY:
+            if message.tag.startswith(SETUP_TAG):    # it took that to connect; no decoder asked for it
+                return
             self._pipeline(message.source).on_reply(message.tag, message.payload, message.ts_recv)
         elif kind == KIND_CONNECTED:
             self._pipeline(message.source).on_connected(message.payload.decode("utf-8", "replace"), message.ts_recv)

@@ -25,7 +25,7 @@ from feeds.sequencing import ContiguousSequence
 from feeds.times import ms_ns, unix_ns
 
 EMPTY = Raw(b"")
-SPOT, FUTURES = "spot", "futures"  # instead of paths: the address comes with the token
+SPOT, FUTURES = "/spot", "/futures"  # instead of paths: the address comes with the token
 FUTURES_REST = "https://api-futures.kucoin.com"
 SIDES = {"buy": Side.BUY, "sell": Side.SELL}
 OUR_CURRENCIES = {"XBT": "BTC", "BCHSV": "BSV"}

@@ -22,16 +22,19 @@ from feeds.instrument import Instrument, Instruments
 from feeds.latency import Latency
 from feeds.live.backoff import Backoff, BackoffConfig
 from feeds.live.first_data import FirstData
-from feeds.live.http import RestClient, RestConfig
+from feeds.live.http import RestClient, RestConfig, address
 from feeds.live.receiver import DEFAULT_LARGE_MESSAGE, Receiver
 from feeds.pipeline import Pipeline
 from feeds.recording import RecordingWriter
+from feeds.recording.format import INSTRUMENTS_TAG, TICKET_TAG
 from feeds.subscription import Subscription
 from picows import WSError, ws_connect
 
 __all__ = ["FeedConfig", "LiveFeed"]
 
 GREETING_POLL = 0.01  # seconds
+
+_Listed = tuple[str, bytes, bytes]  # URL, body and reply of a request that lists instruments
 
 
 class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,7 +76,8 @@ class LiveFeed:
 
     `async with LiveFeed(...) as feed: await feed.run()`. `run` ends when `stop` is called, when a subscription is
     refused (SubscriptionRefused) or when a handler raises (what it raised). Lost connections are not errors: they are
-    told as `FeedStatus`, and made again with backoff. `writer` records everything that the pipeline is given.
+    told as `FeedStatus`, and made again with backoff. `writer` records everything that the pipeline is given, and the
+    replies that it took to connect. `endpoints` other than the exchange's stand for all of its hosts.
     `policy` is the one under which `downstream` is conflated: unless it is "none", messages that a newer one of the
     same burst supersedes are not decoded, and "drained" makes one burst of all that has arrived.
     `latency` measures the stages before `downstream`; on Linux the kernel is then asked when it received what was read.
@@ -105,7 +109,7 @@ class LiveFeed:
         self._wrap = wrap
         self._policy = policy
         self._latency = latency
-        self._rest = RestClient(self.endpoints.rest, self.config.rest, ssl_context)
+        self._rest = RestClient(self.endpoints.rest, self.config.rest, ssl_context, own_url=exchange.endpoints.rest)
         self._stopping = asyncio.Event()
 
     async def __aenter__(self) -> LiveFeed:
@@ -124,12 +128,15 @@ class LiveFeed:
     async def run(self) -> None:
         """Serve until stopped; UnknownSymbol, ConfigError or FetchError before the first connection."""
         catalogue = Instruments()
-        skipped = await self._load_instruments(catalogue)
+        listed: list[_Listed] = []
+        skipped = await self._load_instruments(catalogue, listed)
         plans = self.exchange.plan(self._subscriptions, catalogue)
         # Only what is subscribed is known to the decoders, in an order that a replay can repeat.
         for subscription in self._subscriptions:
             self.instruments.add_described(catalogue.resolve(self.exchange.id, subscription.symbol).describe())
         self.lines = [self._line(plan) for plan in plans]
+        for url, body, reply in listed if self.lines else ():
+            self.lines[0].receiver.exchanged(INSTRUMENTS_TAG, url, body, reply)
         if skipped and self.lines:
             reason = f"{len(skipped)} entries of the instrument list skipped, the first: {skipped[0]}"
             self.lines[0].receiver.status("problem", reason)
@@ -146,22 +153,24 @@ class LiveFeed:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _load_instruments(self, catalogue: Instruments) -> list[str]:
-        """Read all pages of all lists of instruments; return why entries were skipped."""
+    async def _load_instruments(self, catalogue: Instruments, listed: list[_Listed]) -> list[str]:
+        """Read all pages of all lists of instruments into `catalogue`; return why entries were skipped."""
         skipped: list[str] = []
-        for listed in self.exchange.instruments_urls:
-            fetch = listed if isinstance(listed, Fetch) else Fetch(listed, "")
+        for wanted in self.exchange.instruments_urls:
+            fetch = wanted if isinstance(wanted, Fetch) else Fetch(wanted, "")
             url: str | None = fetch.url
             for _ in range(self.config.max_instrument_pages):
                 if url is None:
                     break
                 reply = await self._rest.get(url, fetch.body)
+                if self._writer is not None:
+                    listed.append((url, fetch.body, reply))
                 skipped += self.exchange.load_instruments(reply, catalogue)
                 url = self.exchange.next_page(url, reply)
         return skipped
 
     def _line(self, plan: ConnectionPlan) -> Line:
-        url = plan.path if "://" in plan.path else self.endpoints.ws.rstrip("/") + plan.path
+        url = address(self.endpoints.ws, self.exchange.endpoints.ws, plan.path)
         source = 0
         if self._writer is not None:
             source = self._writer.add_source(
@@ -187,6 +196,7 @@ class LiveFeed:
             pipeline,
             self._rest,
             self.config,
+            endpoints=self.endpoints,
             ssl_context=self._ssl,
             writer=self._writer,
             drain_reads=self.config.drain_reads if self._policy == "drained" else 0,
@@ -205,6 +215,7 @@ class Line:
         rest: RestClient,
         config: FeedConfig,
         *,
+        endpoints: Endpoints,
         ssl_context: ssl.SSLContext | None,
         writer: RecordingWriter | None,
         drain_reads: int,
@@ -230,6 +241,7 @@ class Line:
         self._silent: list[tuple[Instrument, str]] = []  # subscriptions, and told of
         self._rest = rest
         self._config = config
+        self._endpoints = endpoints
         self._ssl = ssl_context
         self._backoff = Backoff(config.backoff)
         self._helpers: set[asyncio.Task[None]] = set()
@@ -319,9 +331,14 @@ class Line:
         return self._backoff.next()
 
     async def _address(self) -> str:
-        if self.plan.ticket is None:
+        ticket = self.plan.ticket
+        if ticket is None:
             return self.url
-        return self.exchange.ticket_url(self.plan, await self._rest.get(self.plan.ticket.url, self.plan.ticket.body))
+        reply = await self._rest.get(ticket.url, ticket.body)
+        self.receiver.exchanged(TICKET_TAG, ticket.url, ticket.body, reply)
+        return address(
+            self._endpoints.ws, self.exchange.endpoints.ws, self.exchange.ticket_url(self.plan, reply)
+        )
 
     async def _subscribe(self, frames_before: int, first_data: FirstData) -> None:
         if self.plan.awaits_greeting:

@@ -6,13 +6,14 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
+from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import msgspec
 
 from feeds.errors import FetchError, excerpt
 
-__all__ = ["RestClient", "RestConfig"]
+__all__ = ["RestClient", "RestConfig", "address"]
 
 
 class RestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,6 +31,19 @@ class RestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"expected attempts and max_concurrent >= 1 and timeout > 0, found {self}")
 
 
+def address(base: str, own: str, path: str) -> str:
+    """Return where a path of an exchange is found below `base`.
+
+    A path with a scheme goes where it says, unless `base` is another than the exchange's `own`: that stands for all of
+    its hosts.
+    """
+    if "://" in path:
+        if base == own:
+            return path
+        path = urlunsplit(urlsplit(path)._replace(scheme="", netloc=""))
+    return base.rstrip("/") + path
+
+
 _RETRIED = {418, 429, 500, 502, 503, 504}
 
 
@@ -39,8 +53,16 @@ class RestClient:
     Where the exchange answers 429 or 418 (too many requests, banned), `Retry-After` is obeyed, by all requests.
     """
 
-    def __init__(self, base_url: str, config: RestConfig, ssl_context: ssl.SSLContext | None = None) -> None:
-        self._base_url = base_url.rstrip("/")
+    def __init__(
+        self,
+        base_url: str,
+        config: RestConfig,
+        ssl_context: ssl.SSLContext | None = None,
+        *,
+        own_url: str | None = None,  # the exchange's, where `base_url` may be another
+    ) -> None:
+        self._base_url = base_url
+        self._own_url = base_url if own_url is None else own_url
         self._config = config
         self._ssl = ssl_context if ssl_context is not None else True  # True: verify by the system's authorities
         self._slots = asyncio.Semaphore(config.max_concurrent)
@@ -60,9 +82,9 @@ class RestClient:
     async def get(self, path: str, body: bytes = b"") -> bytes:
         """Return the body of a 200 reply; FetchError when it is refused, or when every attempt has failed.
 
-        With a `body` the request is a POST of that JSON. A `path` with a scheme goes where it says.
+        With a `body` the request is a POST of that JSON. `path` is resolved as `address` says.
         """
-        url = path if "://" in path else self._base_url + path
+        url = address(self._base_url, self._own_url, path)
         async with self._slots:
             for attempt in range(self._config.attempts):
                 await self._wait_until_allowed()

@@ -64,3 +64,5 @@ class Receiver(WSListener):
     def disconnect(self, reason: str) -> None:
         """Close the connection, if there is one; `reason` is for the record."""
     def requested(self, url: str, tag: str) -> None: ...
+    def exchanged(self, tag: str, url: str, body: bytes, reply: bytes) -> None:
+        """A request has been answered that connecting needed: for the record alone, as far as it has room for one so large."""

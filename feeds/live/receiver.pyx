@@ -30,6 +30,8 @@ from functools import partial
 
 import msgspec
 
+from feeds.recording.format import MAX_BLOCK_SIZE
+
 __all__ = ["Receiver"]
 
 DEFAULT_LARGE_MESSAGE = 512 * 1024
@@ -233,6 +235,13 @@ cdef class Receiver(WSListener):
     def requested(self, str url, str tag):
         """We are about to make a REST request: it is recorded."""
         self._record(KIND_REQUEST, url.encode(), tag)
+
+    def exchanged(self, str tag, str url, bytes body, bytes reply):
+        """A request has been answered that connecting needed: for the record alone, as far as it has room for one so large."""
+        self.ts_recv = wall_ns()
+        if len(reply) <= MAX_BLOCK_SIZE // 2:
+            self._record(KIND_REQUEST, url.encode() + (b"\n" + body if body else b""), tag)
+            self._record(KIND_REPLY, reply, tag)
 
     def _decide(self, decision):
         self.ts_recv = wall_ns()

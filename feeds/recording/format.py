@@ -22,10 +22,13 @@ __all__ = [
     "END_SIZE",
     "FILE_HEADER_SIZE",
     "FILE_MAGIC",
+    "INSTRUMENTS_TAG",
     "MAX_BLOCK_SIZE",
     "MAX_METADATA_SIZE",
     "SEGMENT_BEGINS",
     "SESSION_SIZE",
+    "SETUP_TAG",
+    "TICKET_TAG",
     "VERSION",
     "BlockHeader",
     "FileHeader",
@@ -61,6 +64,11 @@ COMPRESSION_ZSTD: Final = 1
 
 MAX_METADATA_SIZE: Final = 1 << 20
 MAX_BLOCK_SIZE: Final = 64 << 20  # raw bytes; a writer keeps to it, a reader may be told to accept less
+
+# Tags of replies that it took to connect; all begin so. Replay passes over them.
+SETUP_TAG: Final = ":"
+INSTRUMENTS_TAG: Final = ":instruments"
+TICKET_TAG: Final = ":ticket"
 
 _FILE_HEADER: Final = struct.Struct("<8sHHI8sI")
 _BLOCK_HEADER: Final = struct.Struct("<4s8sIHHIIIqqI")
