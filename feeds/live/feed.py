@@ -77,7 +77,8 @@ class LiveFeed:
     `async with LiveFeed(...) as feed: await feed.run()`. `run` ends when `stop` is called, when a subscription is
     refused (SubscriptionRefused) or when a handler raises (what it raised). Lost connections are not errors: they are
     told as `FeedStatus`, and made again with backoff. `writer` records everything that the pipeline is given, and the
-    replies that it took to connect. `endpoints` other than the exchange's stand for all of its hosts.
+    replies that it took to connect. `endpoints` other than the exchange's stand for all of its hosts, which
+    then are named in front of the path: https://api.example/list becomes ENDPOINT/api.example/list.
     `policy` is the one under which `downstream` is conflated: unless it is "none", messages that a newer one of the
     same burst supersedes are not decoded, and "drained" makes one burst of all that has arrived.
     `latency` measures the stages before `downstream`; on Linux the kernel is then asked when it received what was read.
@@ -336,9 +337,7 @@ class Line:
             return self.url
         reply = await self._rest.get(ticket.url, ticket.body)
         self.receiver.exchanged(TICKET_TAG, ticket.url, ticket.body, reply)
-        return address(
-            self._endpoints.ws, self.exchange.endpoints.ws, self.exchange.ticket_url(self.plan, reply)
-        )
+        return address(self._endpoints.ws, self.exchange.endpoints.ws, self.exchange.ticket_url(self.plan, reply))
 
     async def _subscribe(self, frames_before: int, first_data: FirstData) -> None:
         if self.plan.awaits_greeting:

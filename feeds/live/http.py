@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -35,12 +35,12 @@ def address(base: str, own: str, path: str) -> str:
     """Return where a path of an exchange is found below `base`.
 
     A path with a scheme goes where it says, unless `base` is another than the exchange's `own`: that stands for all of
-    its hosts.
+    its hosts, and finds the one that is meant in front of the path.
     """
     if "://" in path:
-        if base == own:
+        if base == own or urlsplit(path).netloc == urlsplit(base).netloc:
             return path
-        path = urlunsplit(urlsplit(path)._replace(scheme="", netloc=""))
+        path = "/" + path.partition("://")[2]
     return base.rstrip("/") + path
 
 
