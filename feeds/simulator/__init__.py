@@ -17,6 +17,7 @@ from feeds.simulator.faults import (
 from feeds.simulator.order_flow import FlowConfig, OrderFlow
 from feeds.simulator.playback import Playback, PlaybackError
 from feeds.simulator.protocol import SimulatorError
+from feeds.simulator.recorded import RecordedExchange
 from feeds.simulator.server import SimulatedExchange
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "OrderFlow",
     "Playback",
     "PlaybackError",
+    "RecordedExchange",
     "Refuse",
     "RestLimit",
     "SimulatedExchange",

@@ -244,7 +244,7 @@ class Binance(ExchangeProtocol):
         microseconds = unit == "microsecond" and self.dialect.times_in_microseconds
         return BinanceSession(self, parts.path, streams, combined=combined, microseconds=microseconds)
 
-    def rest(self, target: str, now_ns: int, *, stale: bool = False) -> HttpReply:
+    def rest(self, target: str, now_ns: int, *, stale: bool = False, body: bytes = b"") -> HttpReply:
         parts = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
         root, now_ms = self.dialect.rest_root, now_ns // NS_PER_MS

@@ -141,7 +141,8 @@ class FaultPlan:
     def __init__(self, protocol: ExchangeProtocol, faults: Sequence[AnyFault] = (), start_ns: int = 0) -> None:
         """Arm `faults`, counting from `start_ns`.
 
-        ValueError for a symbol that is not listed, a count below one, a stale snapshot of a recording.
+        ValueError for a symbol that is not listed, a count below one, and what a recording does not have: a stale
+        snapshot, and a message about an unknown symbol where the protocol is whatever was recorded.
         """
         self._protocol = protocol
         self._armed: list[_Armed] = []
@@ -157,12 +158,15 @@ class FaultPlan:
         armed = _Armed(fault, now_ns + round(fault.at * NS_PER_SECOND))
         if armed.left < 1 or fault.after < 0 or fault.at < 0:
             raise ValueError(f"expected a count of at least 1, at and after not below 0, found {fault}")
-        if isinstance(fault, Disconnect) and fault.code is not None and not _may_be_sent(fault.code):
+        if isinstance(fault, Disconnect) and fault.code is not None and not may_be_sent(fault.code):
             raise ValueError(f"expected a close code that may be sent, such as 1001, found {fault.code}")
         if isinstance(fault, RestLimit) and fault.status not in (418, 429):
             raise ValueError(f"expected status 418 or 429, found {fault.status}")
+        # ValueError here rather than when it strikes.
         if isinstance(fault, StaleSnapshot):
-            _ = self._protocol.source.flow  # ValueError here rather than when a client asks
+            _ = self._protocol.source.flow
+        if isinstance(fault, UnknownSymbol):
+            self._protocol.unknown_symbol(now_ns)
         self._armed.append(armed)
 
     @property
@@ -188,7 +192,7 @@ class FaultPlan:
                 return Outcome(out, disconnect)
         return Outcome(out)
 
-    def rest(self, target: str, now_ns: int) -> HttpReply:
+    def rest(self, target: str, now_ns: int, body: bytes = b"") -> HttpReply:
         """Answer a REST request, or have it refused or answered wrongly as is due."""
         symbol = self._protocol.snapshot_symbol(target)
         for armed in self._armed:
@@ -201,7 +205,7 @@ class FaultPlan:
             if isinstance(fault, StaleSnapshot) and fault.symbol == symbol and armed.strikes():
                 self._forget(armed)
                 return self._protocol.rest(target, now_ns, stale=True)
-        return self._protocol.rest(target, now_ns)
+        return self._protocol.rest(target, now_ns, body=body)
 
     def _strike(self, message: Message, now_ns: int, out: list[Message]) -> Disconnect | None:
         """Append to `out` what becomes of one message. A disconnect comes in its stead."""
@@ -237,7 +241,7 @@ class FaultPlan:
             self._armed.remove(armed)
 
 
-def _may_be_sent(close_code: int) -> bool:
+def may_be_sent(close_code: int) -> bool:
     """RFC 6455 section 7.4: 1004, 1005, 1006 and 1015 never stand in a CLOSE frame."""
     return 1000 <= close_code < 5000 and close_code not in (1004, 1005, 1006, 1015)
 

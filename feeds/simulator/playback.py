@@ -1,8 +1,9 @@
 """A recording as a source: what an exchange once sent, sent again, to every client from the start."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from feeds.simulator.protocol import Batch, Message, Session, SimulatorError, Source
 
@@ -10,7 +11,7 @@ from feeds.simulator.protocol import Batch, Message, Session, SimulatorError, So
 _KIND_MASK = 0xFF
 _TEXT = 1
 _REPLY = 5
-_MAX_BATCH = 1_000  # messages with one receive time; more of them become several batches
+MAX_BATCH = 1_000  # messages of one read; more of them become several batches
 
 
 class Recorded(Protocol):
@@ -74,16 +75,74 @@ def _close(entries: Iterator[Recorded]) -> None:
         close()
 
 
-class _Cursor:
-    """How far one client has come."""
+class Cursor(ABC):
+    """How far one client has come in what is played to it."""
+
+    def __init__(self, session: Session, start_ns: int) -> None:
+        self.session = session
+        self.paused = False
+        self.taken = 0  # batches
+        self.due_ns = start_ns  # when the next batch is to be sent
+
+    @property
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Whether there is a next batch that only its time keeps back."""
+
+    @abstractmethod
+    def take(self) -> Batch:
+        """Return the next batch and move on. Only while ready."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the recording."""
+
+
+_C = TypeVar("_C", bound=Cursor)
+
+
+class CursorSource(Source, Generic[_C]):
+    """A source that plays to every client by itself: what is due, as fast as the client reads."""
+
+    def __init__(self) -> None:
+        self._cursors: dict[Session, _C] = {}
+
+    @property
+    def next_ns(self) -> int | None:
+        return min((cursor.due_ns for cursor in self._ready()), default=None)
+
+    def poll(self, until_ns: int) -> Iterator[Batch]:
+        while True:
+            # Who has had fewest goes first, so that two clients without a pace share the line.
+            cursor = min(self._ready(), key=lambda cursor: (cursor.due_ns, cursor.taken), default=None)
+            if cursor is None or cursor.due_ns > until_ns:
+                return
+            yield cursor.take()
+
+    def detach(self, session: Session) -> None:
+        cursor = self._cursors.pop(session, None)
+        if cursor is not None:
+            cursor.close()
+
+    def pause(self, session: Session) -> None:
+        if session in self._cursors:
+            self._cursors[session].paused = True
+
+    def resume(self, session: Session) -> None:
+        if session in self._cursors:
+            self._cursors[session].paused = False
+
+    def _ready(self) -> Iterator[_C]:
+        return (cursor for cursor in self._cursors.values() if not cursor.paused and cursor.is_ready)
+
+
+class _PlaybackCursor(Cursor):
+    """The recorded market data, for a client that says itself what of it is to be sent."""
 
     def __init__(
         self, playback: Playback, session: Session, start_ns: int, recognise: Callable[[bytes], Message | None]
     ) -> None:
-        self.session = session
-        self.paused = False
-        self.taken = 0  # batches
-        self.due_ns = start_ns
+        super().__init__(session, start_ns)
         self._speed = playback.speed
         self._start_ns = start_ns
         self._recognise = recognise
@@ -92,16 +151,16 @@ class _Cursor:
         self._first_ts = self._ahead.ts_recv if self._ahead is not None else 0
 
     @property
-    def is_finished(self) -> bool:
-        return self._ahead is None
+    def is_ready(self) -> bool:
+        return self._ahead is not None
 
     def take(self) -> Batch:
-        """Return the messages of the next receive time and move on. Only while not finished."""
+        """Return the messages of the next receive time and move on."""
         entry = self._ahead
         assert entry is not None
         ts_recv, due_ns = entry.ts_recv, self.due_ns
         messages: list[Message] = []
-        while entry is not None and entry.ts_recv == ts_recv and len(messages) < _MAX_BATCH:
+        while entry is not None and entry.ts_recv == ts_recv and len(messages) < MAX_BATCH:
             message = self._recognise(entry.payload)
             if message is not None:
                 messages.append(message)
@@ -124,7 +183,7 @@ class _Cursor:
         return None
 
 
-class PlaybackSource(Source):
+class PlaybackSource(CursorSource[_PlaybackCursor]):
     """A playback behind the seam that generated flow stands behind, too."""
 
     def __init__(self, playback: Playback, recognise: Callable[[bytes], Message | None]) -> None:
@@ -132,9 +191,9 @@ class PlaybackSource(Source):
 
         `recognise` is the exchange's: it reads stream and symbol off a message, None for what is not market data.
         """
+        super().__init__()
         self._playback = playback
         self._recognise = recognise
-        self._cursors: dict[Session, _Cursor] = {}
         self._snapshots: dict[str, list[bytes]] = {}
         self._asked: dict[str, int] = {}
         held = 0
@@ -151,38 +210,13 @@ class PlaybackSource(Source):
         finally:
             _close(entries)
 
-    @property
-    def next_ns(self) -> int | None:
-        return min((cursor.due_ns for cursor in self._ready()), default=None)
-
-    def poll(self, until_ns: int) -> Iterator[Batch]:
-        while True:
-            # Who has had fewest goes first, so that two clients without a pace share the line.
-            cursor = min(self._ready(), key=lambda cursor: (cursor.due_ns, cursor.taken), default=None)
-            if cursor is None or cursor.due_ns > until_ns:
-                return
-            yield cursor.take()
-
     def subscribe(self, session: Session, stream: str, now_ns: int) -> None:
         if session not in self._cursors:
-            self._cursors[session] = _Cursor(self._playback, session, now_ns, self._recognise)
+            self._cursors[session] = _PlaybackCursor(self._playback, session, now_ns, self._recognise)
             self._asked.clear()
 
     def unsubscribe(self, session: Session, stream: str) -> None:
         pass
-
-    def detach(self, session: Session) -> None:
-        cursor = self._cursors.pop(session, None)
-        if cursor is not None:
-            cursor.close()
-
-    def pause(self, session: Session) -> None:
-        if session in self._cursors:
-            self._cursors[session].paused = True
-
-    def resume(self, session: Session) -> None:
-        if session in self._cursors:
-            self._cursors[session].paused = False
 
     def snapshot(self, symbol: str, limit: int, now_ns: int, *, stale: bool = False) -> bytes | None:
         """Return the symbol's next recorded reply; how many levels it has was decided when it was recorded.
@@ -197,6 +231,3 @@ class PlaybackSource(Source):
         asked = self._asked.get(symbol, 0)
         self._asked[symbol] = asked + 1
         return replies[min(asked, len(replies) - 1)]
-
-    def _ready(self) -> Iterator[_Cursor]:
-        return (cursor for cursor in self._cursors.values() if not cursor.paused and not cursor.is_finished)

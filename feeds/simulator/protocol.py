@@ -25,6 +25,14 @@ class Message(msgspec.Struct, frozen=True):
     kind: Kind
     data: bytes
     to_all: bool = False  # even to clients that did not subscribe to the stream
+    is_binary: bool = False
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """The end of a connection: with a CLOSE frame, or without one where there is no code."""
+
+    code: int | None = None
+    reason: str = ""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -33,6 +41,7 @@ class Batch(msgspec.Struct, frozen=True):
     ts_event: int  # ns of exchange time
     messages: list[Message]
     session: "Session | None" = None  # the only receiver; None: every subscriber
+    ending: Ending | None = None  # behind the messages, the connection of `session` ends
 
 
 class HttpReply(msgspec.Struct, frozen=True):
@@ -148,14 +157,16 @@ class ExchangeProtocol(ABC):
     pong_timeout: float  # seconds within which a PONG with the same payload must come
     source: Source
     markets: dict[str, Market]  # by symbol
+    answers_posts = False  # REST on a port of its own, POST too
+    ws_url = ""  # where clients reach the WebSockets, for replies that say so; whoever serves it sets this
 
     @abstractmethod
     def connect(self, target: str) -> Session:
         """Make the session for a WebSocket upgrade of this request target. Refused where the exchange would refuse."""
 
     @abstractmethod
-    def rest(self, target: str, now_ns: int, *, stale: bool = False) -> HttpReply:
-        """Answer GET `target`. `stale` asks for a book snapshot that is too old."""
+    def rest(self, target: str, now_ns: int, *, stale: bool = False, body: bytes = b"") -> HttpReply:
+        """Answer GET `target`, or a POST of `body`. `stale` asks for a book snapshot that is too old."""
 
     @abstractmethod
     def snapshot_symbol(self, target: str) -> str | None:

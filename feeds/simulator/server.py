@@ -12,6 +12,7 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 import msgspec
+from aiohttp import web
 
 from feeds.simulator.binance import BinanceFutures, BinanceSpot
 from feeds.simulator.faults import AnyFault, Disconnect, FaultPlan, Refuse
@@ -19,6 +20,7 @@ from feeds.simulator.order_flow import NS_PER_SECOND, FlowConfig, OrderFlow
 from feeds.simulator.playback import Playback
 from feeds.simulator.protocol import (
     Batch,
+    Ending,
     ExchangeProtocol,
     HttpReply,
     Message,
@@ -26,6 +28,7 @@ from feeds.simulator.protocol import (
     Refused,
     Session,
 )
+from feeds.simulator.recorded import RecordedExchange
 from picows import (
     WSCloseCode,
     WSFrame,
@@ -101,10 +104,17 @@ class _Client(WSListener):
         """Bytes that were sent and that the client left with us."""
         return int(self._transport.underlying_transport.get_write_buffer_size())
 
-    def send(self, payloads: Sequence[bytes]) -> None:
-        """Write messages as one segment."""
-        frames = [serialize_frame(WSMsgType.TEXT, payload) for payload in payloads]
+    def send(self, frames: Sequence[bytes]) -> None:
+        """Write frames as one segment."""
         self._transport.underlying_transport.write(b"".join(frames))
+
+    def end(self, ending: Ending) -> None:
+        """End the connection behind what was sent."""
+        if ending.code is not None:
+            self.close(ending.code, ending.reason)
+        else:
+            self._exchange._on_leaving(self)
+            self._transport.underlying_transport.close()
 
     def close(self, code: int, reason: str = "") -> None:
         """Say goodbye and disconnect."""
@@ -129,7 +139,8 @@ class _Client(WSListener):
             return
         text = bytes(self._fragments)
         self._fragments.clear()
-        self.send(self.session.receive(text, self._exchange.now_ns))
+        answers = self.session.receive(text, self._exchange.now_ns)
+        self.send([serialize_frame(WSMsgType.TEXT, answer) for answer in answers])
         self._exchange._on_request()
 
     def _schedule_ping(self) -> None:
@@ -151,7 +162,8 @@ class SimulatedExchange:
     """An exchange that speaks its real protocol on loopback: WebSocket and REST on one port.
 
     Use as `async with SimulatedExchange("binance", ["BTCUSDT"]) as sim:` and point a client at `sim.ws_url` and
-    `sim.rest_url`. Market data is generated, or played from a recording. Time runs by itself; with `real_time=False` it
+    `sim.rest_url`. Market data is generated, or played from a recording. `SimulatedExchange(RecordedExchange(path))` is
+    whichever exchange was recorded, as it was; its REST has a port of its own. Time runs by itself; with `real_time=False` it
     moves only by `advance`, and the same seed and calls send the same bytes.
 
     Answers, heartbeat and limits on client messages go by the machine's clock in either case.
@@ -159,8 +171,8 @@ class SimulatedExchange:
 
     def __init__(
         self,
-        exchange: str,
-        symbols: Sequence[str],
+        exchange: str | RecordedExchange,
+        symbols: Sequence[str] = (),
         *,
         seed: int | None = None,
         rate: float | None = None,
@@ -177,24 +189,32 @@ class SimulatedExchange:
     ) -> None:
         """Configure; nothing is opened before `async with`.
 
-        `exchange` is an exchange id, `symbols` are written as the exchange writes them, `rate` is in orders per second.
+        `exchange` is an exchange id, `symbols` are written as the exchange writes them, `rate` is in orders per second;
+        these, `seed`, `flow` and `playback` are not for an exchange that was recorded. `port` is that of the WebSockets;
+        REST has the same, or the next one where it has its own.
         `seed` and `rate` replace those of `flow`. `max_output` bounds the bytes that a client leaves unread before it
         is disconnected. `ping_interval` and `pong_timeout` (seconds) replace the exchange's.
         ValueError for an exchange that is not simulated.
         """
-        if exchange not in _EXCHANGES:
-            raise ValueError(f"expected one of {sorted(_EXCHANGES)}, found {exchange!r}")
-        flow = flow or FlowConfig()
-        if seed is not None:
-            flow = msgspec.structs.replace(flow, seed=seed)
-        if rate is not None:
-            flow = msgspec.structs.replace(flow, rate=rate)
-        self._make_protocol = partial(_EXCHANGES[exchange], symbols, flow=flow, playback=playback)
-        self._playback = playback
+        self._make_protocol: Callable[..., ExchangeProtocol]
+        if isinstance(exchange, RecordedExchange):
+            if symbols or playback is not None or not (seed is rate is flow is None):
+                raise ValueError("expected a recorded exchange alone, found symbols, playback or order flow beside it")
+            self._make_protocol = exchange.protocol
+        else:
+            if exchange not in _EXCHANGES:
+                raise ValueError(f"expected one of {sorted(_EXCHANGES)}, found {exchange!r}")
+            flow = flow or FlowConfig()
+            if seed is not None:
+                flow = msgspec.structs.replace(flow, seed=seed)
+            if rate is not None:
+                flow = msgspec.structs.replace(flow, rate=rate)
+            self._make_protocol = partial(_EXCHANGES[exchange], symbols, flow=flow, playback=playback)
+        self._is_generated = isinstance(exchange, str) and playback is None
         self._faults = faults
         self._real_time = real_time
         self._host = host
-        self._port = port
+        self._port = self._asked_port = port
         self._max_clients = max_clients
         self._max_output = max_output
         self._ping_interval = ping_interval
@@ -207,6 +227,7 @@ class SimulatedExchange:
         self._changed = asyncio.Event()  # set, and replaced, when clients or their subscriptions change
         self._wake = asyncio.Event()
         self._server: asyncio.Server | None = None
+        self._rest: RestServer | None = None  # where it has a port of its own
         self._reserved: socket.socket | None = None  # keeps the port while connections are refused
         self._refused_until = 0
         self._task: asyncio.Task[None] | None = None
@@ -221,6 +242,10 @@ class SimulatedExchange:
         self._protocol = self._make_protocol(start_ns=self._now_ns)
         self._plan = FaultPlan(self._protocol, self._faults, self._now_ns)
         await self._listen()
+        if self._protocol.answers_posts:
+            self._rest = RestServer(self._answer)
+            await self._rest.listen(self._host, self._port + 1 if self._asked_port else 0)
+        self._protocol.ws_url = self.ws_url
         if self._real_time:
             self._task = asyncio.create_task(self._run(), name=f"simulated {self._protocol.name}")
         return self
@@ -242,6 +267,8 @@ class SimulatedExchange:
             for client in self._connected:
                 client.reset()
             await self._wait_until(lambda: not self._connected)
+        if self._rest is not None:
+            await self._rest.close()
         if self._task is not None:
             # What stopped the exchange before its time is the caller's to see.
             with contextlib.suppress(asyncio.CancelledError):
@@ -250,15 +277,14 @@ class SimulatedExchange:
     @property
     def ws_url(self) -> str:
         """Root of the WebSocket URLs; the exchange's own path and query come behind it."""
-        return f"ws://{self._authority}"
+        return f"ws://{self._authority(self._port)}"
 
     @property
     def rest_url(self) -> str:
-        return f"http://{self._authority}"
+        return f"http://{self._authority(self._port if self._rest is None else self._rest.port)}"
 
-    @property
-    def _authority(self) -> str:
-        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+    def _authority(self, port: int) -> str:
+        return f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}"
 
     @property
     def ping_interval(self) -> float:
@@ -309,7 +335,7 @@ class SimulatedExchange:
         data = payload.encode() if isinstance(payload, str) else payload
         for client in list(self._clients.values()):
             if stream is None or stream in client.session.streams:
-                self._send(client, [data])
+                self._send(client, [serialize_frame(WSMsgType.TEXT, data)])
 
     async def advance(self, seconds: float) -> None:
         """Move exchange time on and send what falls due. RuntimeError while time runs by itself."""
@@ -340,7 +366,7 @@ class SimulatedExchange:
             now_ns = self.now_ns
             due_ns = self._due_ns()
             # An unhurried recording is due at once all the time: that is not lag.
-            if self._playback is None and due_ns is not None and now_ns - due_ns > _MAX_LAG_NS:
+            if self._is_generated and due_ns is not None and now_ns - due_ns > _MAX_LAG_NS:
                 self._offset_ns -= now_ns - due_ns - _MAX_LAG_NS
                 now_ns = self._now_ns = due_ns + _MAX_LAG_NS
             if self._pump(now_ns, _BATCHES_PER_TURN):
@@ -386,8 +412,12 @@ class SimulatedExchange:
 
     def _deliver(self, batch: Batch) -> None:
         self._now_ns = max(self._now_ns, batch.ts_event)
-        if not batch.messages:
-            return
+        if batch.messages:
+            self._deliver_messages(batch)
+        if batch.ending is not None and batch.session in self._clients:
+            self._clients[batch.session].end(batch.ending)
+
+    def _deliver_messages(self, batch: Batch) -> None:
         outcome = self._plan.apply(batch.messages, batch.ts_event)
         if batch.session is None:
             for client in list(self._clients.values()):
@@ -399,13 +429,17 @@ class SimulatedExchange:
 
     def _send_messages(self, client: _Client, messages: list[Message]) -> None:
         encode = client.session.encode
-        payloads = [payload for message in messages if (payload := encode(message)) is not None]
-        if payloads:
-            self._send(client, payloads)
+        frames = [
+            serialize_frame(WSMsgType.BINARY if message.is_binary else WSMsgType.TEXT, payload)
+            for message in messages
+            if (payload := encode(message)) is not None
+        ]
+        if frames:
+            self._send(client, frames)
 
-    def _send(self, client: _Client, payloads: list[bytes]) -> None:
-        self.sent_messages += len(payloads)
-        client.send(payloads)
+    def _send(self, client: _Client, frames: list[bytes]) -> None:
+        self.sent_messages += len(frames)
+        client.send(frames)
         self._limit_output(client)
 
     def _limit_output(self, client: _Client) -> None:
@@ -497,6 +531,11 @@ class SimulatedExchange:
             self._refused_until = 0
             await self._listen()
 
+    def _answer(self, target: str, body: bytes) -> HttpReply | None:
+        """Answer a request to the REST port; None: refused, without an answer."""
+        now_ns = self.now_ns
+        return None if now_ns < self._refused_until else self._plan.rest(target, now_ns, body)
+
     def _admit(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
         """Answer a request: a client for a WebSocket upgrade, a body for REST."""
         target = request.path.decode("latin-1")
@@ -512,6 +551,35 @@ class SimulatedExchange:
             return _Client(self, self._protocol.connect(target))
         except Refused as refused:
             return _response(refused.reply)
+
+
+class RestServer:
+    """A port of its own for REST, where clients have to POST: what picows serves are upgrades, so GET."""
+
+    def __init__(self, answer: Callable[[str, bytes], HttpReply | None]) -> None:
+        self.port = 0
+        self._answer = answer
+        self._runner: web.AppRunner
+
+    async def listen(self, host: str, port: int) -> None:
+        """Serve on this port, or on any that is free for 0."""
+        app = web.Application(client_max_size=_MAX_REQUEST)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GOODBYE_TIMEOUT)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        self.port = self._runner.addresses[0][1]
+
+    async def close(self) -> None:
+        await self._runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.Response:
+        reply = self._answer(request.raw_path, await request.read())
+        if reply is None:
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response(status=503)
+        return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
 
 
 def _response(reply: HttpReply) -> WSUpgradeResponseWithListener:

@@ -1,5 +1,6 @@
 """What every exchange keeps, whoever wrote it: over the `SAMPLES` of the modules beside this one."""
 
+import asyncio
 import random
 import re
 from pathlib import Path
@@ -8,14 +9,20 @@ import msgspec
 import pytest
 
 import feeds.exchanges
+from feeds import session
 from feeds.book import BookState
-from feeds.decoder import Decoder
+from feeds.decoder import Decoder, Fetch
 from feeds.errors import ConfigError, DecodeError
-from feeds.events import FeedStatus
-from feeds.exchange import exchange, exchange_ids
+from feeds.events import EventHandler, FeedStatus
+from feeds.exchange import Endpoints, Heartbeat, exchange, exchange_ids
 from feeds.instrument import Instruments
+from feeds.live.feed import FeedConfig
+from feeds.live.http import address
 from feeds.message_decoder import MessageDecoder
 from feeds.pipeline import Pipeline
+from feeds.recording import LAST_IN_BATCH, Kind, RecordingWriter
+from feeds.recording.format import INSTRUMENTS_TAG, TICKET_TAG
+from feeds.simulator import RecordedExchange, SimulatedExchange
 from feeds.subscription import CHANNELS, Subscription
 from feeds.testing import EventLog
 from tests.feeds.exchanges.samples import all_samples, replayed
@@ -253,6 +260,151 @@ def test_the_readme_shows_the_channels_of_every_exchange():
     text = (Path(feeds.exchanges.__path__[0]) / "README.md").read_text()
     section = text.partition("## Which channels\n")[2].partition("\n## ")[0]
     assert "".join(line for line in section.splitlines(True) if line.startswith("|")) == table
+
+
+# --- live -----------------------------------------------------------------------------------------
+
+NS = 10**9
+TICKET = b'{"code":"200000","data":{"token":"t","instanceServers":[{"endpoint":"wss://x.example/endpoint"}]}}'
+PATIENT = FeedConfig(silence_timeout=3600, tick_interval=3600, snapshot_timeout=3600)  # nothing but what is served
+
+
+class Listening(EventLog):
+    """Keeps what it is told, and wakes who waits for the end of a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self._changed = asyncio.Event()
+
+    def on_batch_end(self, ts_recv):
+        super().on_batch_end(ts_recv)
+        self._changed.set()
+
+    async def batches(self, count):
+        while len(self.batch_ends) < count:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def data(self):
+        return [(type(one), repr(one), one.ts_event) for one in self.events if not isinstance(one, FeedStatus)]
+
+
+def everything(samples):
+    """Return the plan of a connection to every instrument and channel that there is, and what it took."""
+    found, listed, wanted = exchange(samples.exchange), Instruments(), []
+    for reply in samples.instruments:
+        found.load_instruments(reply, listed)
+    for instrument in listed:
+        channels = []
+        for channel in found.channels:
+            try:
+                found.plan([Subscription(instrument.raw_symbol, (channel,))], listed)
+            except ConfigError:  # this kind of instrument has no such channel
+                continue
+            if channel != "book_top" or "book" not in channels:
+                channels.append(channel)
+        wanted.append(Subscription(instrument.raw_symbol, tuple(channels)))
+    return found, listed, wanted, found.plan(wanted, listed)
+
+
+def is_text(message):
+    return message[:1] not in (b"\n", b"\x1f")  # protobuf, gzip
+
+
+def record(path, samples):
+    """Record the samples as a live feed would, a message a second; return how many batches end in each second."""
+    found, listed, _, plans = everything(samples)
+    pipeline = Pipeline(found, listed, EventHandler())
+    described = [instrument.describe() for instrument in listed]
+    replies, batches, ts = dict(samples.replies), [], samples.ts
+    with RecordingWriter(path) as writer:
+        for plan in plans:
+            url = address(found.endpoints.ws, found.endpoints.ws, plan.path)
+            writer.add_source(found.id, url, ts_recv=ts, streams=plan.streams, instruments=described)
+
+        def exchanged(source, tag, fetch, reply):
+            writer.write_message(ts, source, Kind.REQUEST, b"\n".join(filter(None, (fetch.url.encode(), fetch.body))), tag)
+            writer.write_message(ts, source, Kind.REPLY, reply, tag)
+
+        for number, wanted in enumerate(found.instruments_urls):
+            fetch = wanted if isinstance(wanted, Fetch) else Fetch(wanted, "")
+            reply = samples.instruments[min(number, len(samples.instruments) - 1)]
+            exchanged(1, INSTRUMENTS_TAG, fetch, reply)
+            page = found.next_page(fetch.url, reply)
+            if page is not None:
+                exchanged(1, INSTRUMENTS_TAG, Fetch(page, ""), reply.replace(b'"nextPageCursor": "', b'"zzz": "'))
+        for source, plan in enumerate(plans, 1):
+            if plan.ticket is not None:
+                exchanged(source, TICKET_TAG, plan.ticket, TICKET)
+            writer.write_message(ts, source, Kind.CONNECTED, b"")
+        for number, message in enumerate(samples.messages.values()):
+            for source, plan in enumerate(plans, 1):
+                if plan.subscribe and number == plan.awaits_greeting:
+                    first = plan.subscribe[0]
+                    writer.write_message(ts, source, Kind.SENT, first if isinstance(first, bytes) else first(ts))
+            ts += NS * (number >= plans[0].awaits_greeting)
+            kind = Kind.TEXT if is_text(message) else Kind.BINARY
+            writer.write_message(ts, 1, kind | LAST_IN_BATCH, message)
+            pipeline.on_message(message, ts, True)
+            batches.append(1)
+            for request in pipeline.decoder.take_requests():
+                if isinstance(request, Fetch) and request.tag in replies:
+                    reply = replies.pop(request.tag)
+                    exchanged(1, request.tag, request, reply)
+                    pipeline.on_reply(request.tag, reply, ts)
+                    batches[-1] += 1
+        assert replies == {}
+    return batches
+
+
+@TODAYS
+async def test_live_through_the_simulator_equals_replay(samples, tmp_path, monkeypatch):
+    recorded, again = tmp_path / "recorded.feeds", tmp_path / "again.feeds"
+    found, _, wanted, plans = everything(samples)
+    if found.heartbeat is not None:  # all the time: nobody minds
+        monkeypatch.setattr(found, "heartbeat", Heartbeat(0.001, found.heartbeat.payload))
+    batches = record(recorded, samples)
+    log, stop = Listening(), asyncio.Event()
+
+    async def play(sim):
+        await sim.wait_clients(len(plans))
+        count = len(plans)  # each is told that it is connected
+        if plans[0].awaits_greeting:
+            await sim.advance(0)
+            count += batches[0]
+            await log.batches(count)
+        await sim.wait_subscribed(plans[0].streams[0])
+        for number in batches[plans[0].awaits_greeting :]:
+            await sim.advance(1)
+            count += number
+            await log.batches(count)
+
+    async with SimulatedExchange(RecordedExchange(recorded), real_time=False) as sim:
+        running = asyncio.ensure_future(
+            session.live(
+                log,
+                found.id,
+                wanted,
+                policy="none",
+                record_to=again,
+                stop=stop,
+                endpoints=Endpoints(sim.ws_url, sim.rest_url),
+                config=PATIENT,
+            )
+        )
+        playing = asyncio.ensure_future(play(sim))
+        await asyncio.wait([running, playing], timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        report = await running
+        assert playing.done()
+        playing.result()
+    replayed = Listening()
+    session.replay(replayed, recorded, policy="none")
+    assert log.data() == replayed.data()
+    assert log.data()
+    repeated = session.replay(Listening(), again, policy="none")
+    assert repeated.is_same
+    assert repeated.callbacks == report.callbacks
 
 
 # --- captures -------------------------------------------------------------------------------------
