@@ -427,14 +427,23 @@ def inspect(files: tuple[str, ...], format: Format, exchange: str | None, as_jso
 
 
 @commands.command()
-@click.argument("exchanges", nargs=-1, required=True)
+@click.argument("exchanges", nargs=-1)
 @click.option("--symbols", default="BTCUSDT,ETHUSDT,SOLUSDT", show_default=True, help="As the exchange writes them.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the first exchange; the others count up.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the order flow.")
 @click.option(
     "--rate", type=click.FloatRange(min=0, min_open=True), default=1000.0, show_default=True, help="Orders per second."
 )
-@click.option("--recording", type=click.Path(exists=True), help="Play this instead of generating.")
+@click.option("--recording", type=click.Path(exists=True), help="Serve this, of any format, instead of generating.")
+@click.option(
+    "--instruments",
+    "lists",
+    multiple=True,
+    metavar="URL=FILE",
+    help="A list of instruments that the recording lacks: the reply to a request, in a file.",
+)
+@_format_option
+@_exchange_option
 @click.option("--speed", callback=_speed, default="1", show_default=True, help="Of the recording: max, or a factor.")
 @click.option("--gap-every", type=click.FloatRange(min=0, min_open=True), help="Seconds between lost book messages.")
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as a JSON line per exchange, for programs.")
@@ -445,11 +454,29 @@ def simulate(
     seed: int,
     rate: float,
     recording: str | None,
+    lists: tuple[str, ...],
+    format: Format,
+    exchange: str | None,
     speed: float | None,
     gap_every: float | None,
     as_json: bool,
 ) -> None:
-    """Serve exchanges' real protocols on loopback, until Ctrl-C: with generated order flow, or from a recording."""
+    """Serve exchanges' real protocols on loopback, until Ctrl-C: with generated order flow, or from a recording.
+
+    \b
+    feeds simulate binance                          generated: subscribe to what you like
+    feeds simulate --recording session.feeds        whatever exchange it is, as it was recorded, to any client
+    feeds simulate binance --recording session.feeds   its streams, to clients that subscribe for themselves
+
+    As it was recorded: every client gets a recorded connection, from its beginning, once it has sent a message, and the
+    recorded answers, disconnects and REST replies. REST is on the port after --port. Recordings of ours have what a
+    client needs; give others the lists of instruments, for example --instruments /api/v3/exchangeInfo=info.json.
+    """
+    if not exchanges:
+        if recording is None:
+            raise click.UsageError("expected exchanges to simulate, or --recording, found neither")
+        _serve_recorded(recording, lists, format, exchange, math.inf if speed is None else speed, port, as_json)
+        return
     import uvloop
 
     from feeds.simulator.faults import Gap
@@ -461,17 +488,17 @@ def simulate(
     if recording is not None:
         if len(exchanges) > 1:
             raise click.BadParameter(f"expected one exchange with --recording, found {len(exchanges)}")
-        playback = Playback(lambda: _messages(recording), speed=math.inf if speed is None else speed)
+        playback = Playback(lambda: _messages(recording, format, exchange), speed=math.inf if speed is None else speed)
 
     async def serve() -> None:
         async with contextlib.AsyncExitStack() as stack:
             simulated = []
-            for number, exchange in enumerate(exchanges):
+            for number, name in enumerate(exchanges):
                 one = SimulatedExchange(
-                    exchange, names, seed=seed, rate=rate, playback=playback, port=port + number if port else 0
+                    name, names, seed=seed, rate=rate, playback=playback, port=port + number if port else 0
                 )
                 simulated.append(await stack.enter_async_context(one))
-                _announce(exchange, one.ws_url, one.rest_url, as_json)
+                _announce(name, "BTCUSDT", one.ws_url, one.rest_url, as_json)
             for symbol in itertools.cycle(names):
                 await asyncio.sleep(gap_every or 3600)
                 for one in simulated if gap_every is not None else ():
@@ -483,17 +510,52 @@ def simulate(
         raise ConfigError(str(error)) from None
 
 
-def _messages(recording: str) -> Iterator[RawMessage]:
-    with open_session(recording) as source:
+def _messages(recording: str, format: Format, exchange: str | None) -> Iterator[RawMessage]:
+    with open_session(recording, format=format, exchange=exchange) as source:
         yield from source
 
 
-def _announce(exchange: str, ws_url: str, rest_url: str, as_json: bool) -> None:
+def _serve_recorded(
+    recording: str,
+    lists: tuple[str, ...],
+    format: Format,
+    exchange: str | None,
+    speed: float,
+    port: int,
+    as_json: bool,
+) -> None:
+    import uvloop
+
+    from feeds.simulator import PlaybackError, RecordedExchange, SimulatedExchange
+
+    given = []
+    for text in lists:
+        url, _, file = text.rpartition("=")
+        if not url or not Path(file).is_file():
+            raise click.BadParameter(f"expected URL=FILE, found {text!r}", param_hint="--instruments")
+        given.append((url, Path(file).read_bytes()))
+    recorded = RecordedExchange(recording, speed=speed, replies=given, format=format, exchange=exchange)
+
+    async def serve() -> None:
+        async with SimulatedExchange(recorded, port=port) as one:
+            for name, symbol in recorded.contents.exchanges.items():
+                _announce(name, symbol or "SYMBOL", one.ws_url, one.rest_url, as_json)
+            for name, urls in recorded.contents.missing_lists().items():
+                err.print(f"{name}: no list of instruments, which `feeds live` needs: --instruments {urls[0]}=FILE")
+            await asyncio.Event().wait()
+
+    try:
+        uvloop.run(serve())
+    except PlaybackError as error:
+        _die(str(error))
+
+
+def _announce(exchange: str, symbol: str, ws_url: str, rest_url: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"exchange": exchange, "ws_url": ws_url, "rest_url": rest_url}))
     else:
         out.print(f"{exchange} on {ws_url} and {rest_url}; Ctrl-C ends it. In another terminal:")
-        out.print(f"  feeds live {exchange} BTCUSDT --ws-url {ws_url} --rest-url {rest_url}")
+        out.print(f"  feeds live {exchange} {symbol} --ws-url {ws_url} --rest-url {rest_url}")
     sys.stdout.flush()
 
 

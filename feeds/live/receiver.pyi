@@ -65,4 +65,4 @@ class Receiver(WSListener):
         """Close the connection, if there is one; `reason` is for the record."""
     def requested(self, url: str, tag: str) -> None: ...
     def exchanged(self, tag: str, url: str, body: bytes, reply: bytes) -> None:
-        """A request has been answered that connecting needed: for the record alone, as far as it has room for one so large."""
+        """A request has been answered that connecting needed: for the record alone, if it has room for one so large."""

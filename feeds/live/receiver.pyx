@@ -237,7 +237,7 @@ cdef class Receiver(WSListener):
         self._record(KIND_REQUEST, url.encode(), tag)
 
     def exchanged(self, str tag, str url, bytes body, bytes reply):
-        """A request has been answered that connecting needed: for the record alone, as far as it has room for one so large."""
+        """A request has been answered that connecting needed: for the record alone, if it has room for one so large."""
         self.ts_recv = wall_ns()
         if len(reply) <= MAX_BLOCK_SIZE // 2:
             self._record(KIND_REQUEST, url.encode() + (b"\n" + body if body else b""), tag)

@@ -52,8 +52,8 @@ class RecordedExchange:
     answers are those that were recorded.
 
     A REST request is answered with the recorded reply to the same path and query, else with that of the same tag (the
-    symbol): first the first one, then the next, at last the last one again. Lists of instruments and tickets begin anew.
-    Tickets name the simulator's address. A request without a recorded reply gets a 404 that says what there is.
+    symbol): first the first one, then the next, at last the last one again. Lists of instruments and tickets begin
+    anew. Tickets name the simulator's address. A request without a recorded reply gets a 404 that says what there is.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class RecordedExchange:
     ) -> None:
         """Take what `open_session` takes; nothing is opened yet.
 
-        `speed` is a factor of the recorded pace; `math.inf` sends as fast as the client reads. `replies` are (URL, body)
-        of lists of instruments that the recording does not have. `max_reply_bytes` bounds the REST replies held.
+        `speed` is a factor of the recorded pace; `math.inf` sends as fast as the client reads. `replies` are (URL,
+        body) of lists of instruments that the recording does not have. `max_reply_bytes` bounds the REST replies held.
         ValueError for a speed that is not positive.
         """
         if not speed > 0:
@@ -80,14 +80,22 @@ class RecordedExchange:
         self._paths = paths
         self._format = format
         self._exchange = exchange
+        self._contents: Contents | None = None
 
     def open(self) -> RawSource:
         """Open the recording; RecordingError, OSError."""
         return open_session(self._paths, format=self._format, exchange=self._exchange)
 
     def protocol(self, *, start_ns: int = 0) -> RecordedProtocol:
-        """Read the recording through; PlaybackError where it cannot be served."""
+        """Return the protocol that was recorded, as a server wants it."""
         return RecordedProtocol(self)
+
+    @property
+    def contents(self) -> Contents:
+        """What there is in the recording, which is read through for it; PlaybackError where it cannot be served."""
+        if self._contents is None:
+            self._contents = Contents(self)
+        return self._contents
 
 
 class Connection(msgspec.Struct):
@@ -123,13 +131,16 @@ class _Replies(msgspec.Struct):
 
 
 class Contents:
-    """What there is in a recording: its connections, its REST replies by request and by tag, its exchanges."""
+    """What there is in a recording: its connections, its REST replies by request and by tag, its exchanges.
+
+    `exchanges` has a symbol that was subscribed to, where the recorder says so.
+    """
 
     def __init__(self, recorded: RecordedExchange) -> None:
         self.connections: list[Connection] = []
         self.by_request: dict[str, _Replies] = {}
         self.by_tag: dict[str, _Replies] = {}
-        self.exchanges: list[str] = []
+        self.exchanges: dict[str, str | None] = {}
         self._open: dict[int, Connection] = {}  # by source, while it stands
         self._runs: dict[int, int] = {}  # of the declarations of sources
         self._requests: dict[tuple[int, str], str] = {}  # unanswered
@@ -148,11 +159,19 @@ class Contents:
         """Return the requests for instruments, by exchange, to which there are no replies."""
         found = {}
         for name in self.exchanges:
-            urls = [wanted.url if isinstance(wanted, Fetch) else wanted for wanted in find_exchange(name).instruments_urls]
-            missing = [url for url in urls if not self.replies_to(url, b"")]
+            lists = find_exchange(name).instruments_urls
+            wanted = [one if isinstance(one, Fetch) else Fetch(one, "") for one in lists]
+            missing = [one.url for one in wanted if self.replies_to(one.url, one.body) is None]
             if missing:
                 found[name] = missing
         return found
+
+    def begin_anew(self, connections: Sequence[Connection]) -> None:
+        """Have these served once more, and the replies from the first on."""
+        for connection in connections:
+            connection.is_had = False
+        for replies in (*self.by_request.values(), *self.by_tag.values()):
+            replies.asked = 0
 
     def replies_to(self, target: str, body: bytes) -> _Replies | None:
         """Return what a request was answered with: exactly it, one of its tag, or a whole list that the path gives.
@@ -169,8 +188,8 @@ class Contents:
         for tag in self._tags(target):
             if tag in self.by_tag:
                 return self.by_tag[tag]
-        lists = (found for found in self.by_request.values() if found.request == _path(request))
-        return next((found for found in lists if found.tag.startswith(SETUP_TAG)), None)
+        whole = self.by_request.get(_path(request))
+        return whole if whole is not None and whole.tag.startswith(SETUP_TAG) else None
 
     def _tags(self, target: str) -> Iterator[str]:
         """Yield the tags that a request may be for, what the exchange says first."""
@@ -188,9 +207,9 @@ class Contents:
             if self._runs.setdefault(message.source, source.run) != source.run:
                 self._runs[message.source] = source.run
                 self._open.pop(message.source, None)
-            name = source.sources[message.source].get("exchange")
-            if isinstance(name, str) and name not in self.exchanges:
-                self.exchanges.append(name)
+            declared = source.sources[message.source]
+            names = [described.get("raw_symbol") for described in declared.get("instruments") or ()]
+            self.exchanges.setdefault(str(declared.get("exchange")), next(iter(names), None))
         elif kind == Kind.CONNECTED:
             self._connect(number, message, source)
         elif kind in (Kind.TEXT, Kind.BINARY):
@@ -226,7 +245,8 @@ class Contents:
     def _add_reply(self, tag: str, path: str, url: str | None, body: bytes) -> None:
         self._left -= len(body)
         if self._left < 0:
-            raise PlaybackError(f"{self.path}: expected at most max_reply_bytes={self._limit} of REST replies, found more")
+            limit = f"max_reply_bytes={self._limit}"
+            raise PlaybackError(f"{self.path}: expected at most {limit} of REST replies, found more")
         if url is not None:
             address, newline, posted = url.partition("\n")
             replies = _Replies(tag, path, _request(address) + newline + posted, [])
@@ -414,10 +434,7 @@ class RecordedSource(CursorSource[_RecordedCursor]):
         )
         left = [one for one in same if not one.is_had]
         if not left:
-            for one in same:
-                one.is_had = False
-            for replies in (*self._contents.by_request.values(), *self._contents.by_tag.values()):
-                replies.asked = 0
+            self._contents.begin_anew(same)
         return (left or same)[0]
 
     def _messages(self, connection: Connection) -> Generator[RawMessage, None, None]:
@@ -461,7 +478,8 @@ class RecordedProtocol(ExchangeProtocol):
     source: RecordedSource
 
     def __init__(self, recorded: RecordedExchange) -> None:
-        self.contents = Contents(recorded)
+        self.contents = recorded.contents
+        self.contents.begin_anew(self.contents.connections)
         self.name = ", ".join(self.contents.exchanges)
         self.markets: dict[str, Market] = {}
         self.source = RecordedSource(recorded, self.contents)

@@ -163,8 +163,8 @@ class SimulatedExchange:
 
     Use as `async with SimulatedExchange("binance", ["BTCUSDT"]) as sim:` and point a client at `sim.ws_url` and
     `sim.rest_url`. Market data is generated, or played from a recording. `SimulatedExchange(RecordedExchange(path))` is
-    whichever exchange was recorded, as it was; its REST has a port of its own. Time runs by itself; with `real_time=False` it
-    moves only by `advance`, and the same seed and calls send the same bytes.
+    whichever exchange was recorded, as it was; its REST has a port of its own. Time runs by itself; with
+    `real_time=False` it moves only by `advance`, and the same seed and calls send the same bytes.
 
     Answers, heartbeat and limits on client messages go by the machine's clock in either case.
     """
@@ -190,15 +190,15 @@ class SimulatedExchange:
         """Configure; nothing is opened before `async with`.
 
         `exchange` is an exchange id, `symbols` are written as the exchange writes them, `rate` is in orders per second;
-        these, `seed`, `flow` and `playback` are not for an exchange that was recorded. `port` is that of the WebSockets;
-        REST has the same, or the next one where it has its own.
+        these, `seed`, `flow` and `playback` are not for an exchange that was recorded. `port` is that of the
+        WebSockets; REST has the same, or the next one where it has its own.
         `seed` and `rate` replace those of `flow`. `max_output` bounds the bytes that a client leaves unread before it
         is disconnected. `ping_interval` and `pong_timeout` (seconds) replace the exchange's.
         ValueError for an exchange that is not simulated.
         """
         self._make_protocol: Callable[..., ExchangeProtocol]
         if isinstance(exchange, RecordedExchange):
-            if symbols or playback is not None or not (seed is rate is flow is None):
+            if symbols or playback is not None or (seed, rate, flow) != (None, None, None):
                 raise ValueError("expected a recorded exchange alone, found symbols, playback or order flow beside it")
             self._make_protocol = exchange.protocol
         else:

@@ -323,7 +323,8 @@ def record(path, samples):
             writer.add_source(found.id, url, ts_recv=ts, streams=plan.streams, instruments=described)
 
         def exchanged(source, tag, fetch, reply):
-            writer.write_message(ts, source, Kind.REQUEST, b"\n".join(filter(None, (fetch.url.encode(), fetch.body))), tag)
+            url = fetch.url.encode() + (b"\n" + fetch.body if fetch.body else b"")
+            writer.write_message(ts, source, Kind.REQUEST, url, tag)
             writer.write_message(ts, source, Kind.REPLY, reply, tag)
 
         for number, wanted in enumerate(found.instruments_urls):
