@@ -1,8 +1,11 @@
 """What every exchange keeps, whoever wrote it: over the `SAMPLES` of the modules beside this one."""
 
 import asyncio
+import gzip
+import math
 import random
 import re
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -13,15 +16,16 @@ from feeds import session
 from feeds.book import BookState
 from feeds.decoder import Decoder, Fetch
 from feeds.errors import ConfigError, DecodeError
-from feeds.events import EventHandler, FeedStatus
+from feeds.events import BookDelta, EventHandler, FeedStatus, Quote, Trade
 from feeds.exchange import Endpoints, Heartbeat, exchange, exchange_ids
 from feeds.instrument import Instruments
 from feeds.live.feed import FeedConfig
 from feeds.live.http import address
 from feeds.message_decoder import MessageDecoder
 from feeds.pipeline import Pipeline
-from feeds.recording import LAST_IN_BATCH, Kind, RecordingWriter
+from feeds.recording import LAST_IN_BATCH, Kind, RecordingWriter, open_recording
 from feeds.recording.format import INSTRUMENTS_TAG, TICKET_TAG
+from feeds.replay import Replay
 from feeds.simulator import RecordedExchange, SimulatedExchange
 from feeds.subscription import CHANNELS, Subscription
 from feeds.testing import EventLog
@@ -280,13 +284,37 @@ class Listening(EventLog):
         super().on_batch_end(ts_recv)
         self._changed.set()
 
-    async def batches(self, count):
-        while len(self.batch_ends) < count:
+    async def until(self, condition):
+        while not condition():
             self._changed.clear()
             await self._changed.wait()
 
+    async def batches(self, count):
+        await self.until(lambda: len(self.batch_ends) >= count)
+
     def data(self):
-        return [(type(one), repr(one), one.ts_event) for one in self.events if not isinstance(one, FeedStatus)]
+        """Return the events that the exchange brought about."""
+        return [one for one in self.events if not isinstance(one, FeedStatus)]
+
+
+def as_sent(events):
+    """Return what the exchange said: receive times, and what is told by them, are those of the session."""
+    return [(type(one), repr(one).replace(" backlog", ""), one.ts_event) for one in events]
+
+
+async def run_live(log, wanted, sim, again, playing):
+    """Run a live feed, recording, until what plays to it has come to its end; return its report."""
+    stop = asyncio.Event()
+    endpoints = Endpoints(sim.ws_url, sim.rest_url)
+    options = {"policy": "none", "record_to": again, "stop": stop, "endpoints": endpoints, "config": PATIENT}
+    running = asyncio.ensure_future(session.live(log, *wanted, **options))
+    playing = asyncio.ensure_future(playing)
+    await asyncio.wait([running, playing], timeout=60, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    report = await running
+    assert playing.done()
+    playing.result()
+    return report
 
 
 def everything(samples):
@@ -365,7 +393,7 @@ async def test_live_through_the_simulator_equals_replay(samples, tmp_path, monke
     if found.heartbeat is not None:  # all the time: nobody minds
         monkeypatch.setattr(found, "heartbeat", Heartbeat(0.001, found.heartbeat.payload))
     batches = record(recorded, samples)
-    log, stop = Listening(), asyncio.Event()
+    log = Listening()
 
     async def play(sim):
         await sim.wait_clients(len(plans))
@@ -381,27 +409,10 @@ async def test_live_through_the_simulator_equals_replay(samples, tmp_path, monke
             await log.batches(count)
 
     async with SimulatedExchange(RecordedExchange(recorded), real_time=False) as sim:
-        running = asyncio.ensure_future(
-            session.live(
-                log,
-                found.id,
-                wanted,
-                policy="none",
-                record_to=again,
-                stop=stop,
-                endpoints=Endpoints(sim.ws_url, sim.rest_url),
-                config=PATIENT,
-            )
-        )
-        playing = asyncio.ensure_future(play(sim))
-        await asyncio.wait([running, playing], timeout=60, return_when=asyncio.FIRST_COMPLETED)
-        stop.set()
-        report = await running
-        assert playing.done()
-        playing.result()
+        report = await run_live(log, (found.id, wanted), sim, again, play(sim))
     replayed = Listening()
     session.replay(replayed, recorded, policy="none")
-    assert log.data() == replayed.data()
+    assert as_sent(log.data()) == as_sent(replayed.data())
     assert log.data()
     repeated = session.replay(Listening(), again, policy="none")
     assert repeated.is_same
@@ -423,3 +434,120 @@ def test_every_message_of_a_capture_is_understood(captures, samples, name):
         assert {book.state for book in pipeline.books.books} <= {BookState.LIVE}
     assert replay.messages > 0
     assert [event for event in log.events if not isinstance(event, FeedStatus)]
+
+
+def cut(captures, name, folder, lines):
+    """Write the beginning of a capture to a file of the same name."""
+    path = folder / Path(name).name
+    with gzip.open(captures / f"{name}.gz") as whole:
+        path.write_bytes(b"".join(islice(whole, lines)))
+    return path
+
+
+def lists(captures, name, found):
+    """Return the lists of instruments that a capture has beside its messages, as they answer what `found` asks for."""
+    recorded = {}
+    with gzip.open(captures / "exchanges" / f"{name.partition('.ws')[0]}.0.gz") as lines:
+        for line in lines:
+            match = re.fullmatch(rb"https://[^/]+(\S+) -> [\d.]+: (.*?)( header: \{.*)?\n", line, re.DOTALL)
+            if match is None:
+                continue
+            try:
+                found.load_instruments(match[2], Instruments())
+            except DecodeError:  # another request
+                continue
+            recorded[match[1].decode()] = match[2]
+    # What is asked for in another way today is answered with one of them.
+    return [(url, recorded.get(url) or next(iter(recorded.values()))) for url in found.instruments_urls]
+
+
+async def served(path, exchange_id, wanted, tmp_path, replies):
+    """Serve a recording as fast as it is read; return what a live feed and a replay make of it."""
+    found, log, original = exchange(exchange_id), Listening(), Listening()
+    known, listed = Instruments(), Instruments()
+    for _, reply in replies:
+        found.load_instruments(reply, listed)
+    for subscription in wanted:
+        known.add_described(listed.resolve(exchange_id, subscription.symbol).describe())
+    with open_recording(path) as source:
+        replayed = Replay(source, original, instruments=known)
+        replayed.run()
+    names = {subscription.symbol for subscription in wanted}
+    expected = [one for one in original.data() if one.instrument.raw_symbol in names]
+    async with SimulatedExchange(RecordedExchange(path, speed=math.inf, replies=replies)) as sim:
+        playing = log.until(lambda: len(log.events) - len(log.feed_statuses) >= len(expected))
+        report = await run_live(log, (exchange_id, wanted), sim, tmp_path / "again.feeds", playing)
+    assert report.connects == 1
+    assert session.replay(EventLog(), tmp_path / "again.feeds", policy="none").is_same
+    return as_sent(log.data()), as_sent(expected)
+
+
+@pytest.mark.parametrize(
+    ("exchange_id", "name", "channel"),
+    [
+        ("bitflyer", "BITFLYER.ws.1.0", "trade"),
+        ("bitmex", "BITMEX.ws.1.0", "trade"),
+        ("deribit", "DERIBIT.ws.1.0", "trade"),
+        ("htx-swap", "HUOBI_SWAP.ws.2.0", "trade"),
+        ("kraken-futures", "KRAKEN_FUTURES.ws.1.0", "trade"),
+        ("okx", "OKX.ws.1.0", "agg_trade"),
+        ("upbit", "UPBIT.ws.62.0", "trade"),
+    ],
+)
+async def test_a_capture_that_is_served_live_makes_the_events_of_its_replay(
+    captures, tmp_path, exchange_id, name, channel
+):
+    path, found = cut(captures, f"exchanges/{name}", tmp_path, 1500), exchange(exchange_id)
+    replies, listed = lists(captures, name, found), Instruments()
+    for _, reply in replies:
+        found.load_instruments(reply, listed)
+    with open_recording(path) as source:
+        log = EventLog()
+        Replay(source, log).run()
+    names = {one.instrument.raw_symbol for one in log.events if not isinstance(one, FeedStatus)}
+    wanted = []
+    for raw_symbol in sorted(names):  # as many as one connection serves
+        more = [*wanted, Subscription(raw_symbol, (channel,))]
+        if listed.known(exchange_id, raw_symbol) is None or len(found.plan(more, listed)) > 1:
+            continue
+        wanted = more
+    live, replayed = await served(path, exchange_id, wanted, tmp_path, replies)
+    assert len(live) > 50
+    assert live == replayed
+
+
+async def test_a_capture_with_a_snapshot_is_served_live_to_the_same_book(captures, tmp_path):
+    """The snapshot comes when the live feed asks for it, which is sooner than it was recorded."""
+    path = cut(captures, "binance/usdm-btcusdt_20240808", tmp_path, 4000)
+    (usdm,) = [samples for samples in SAMPLES if samples.exchange == "binance-futures"]
+    known = Instruments()
+    exchange("binance-futures").load_instruments(usdm.instruments[0], known)
+    wanted = [Subscription("BTCUSDT", ("book", "quote"))]  # one connection, which is given all that there is
+    log, original = Listening(), EventLog()
+    with open_recording(path) as source:
+        replayed = Replay(source, original, instruments=known)
+        replayed.run()
+    recorded = RecordedExchange(path, replies=[("/fapi/v1/exchangeInfo", usdm.instruments[0])])
+
+    async def play(sim):
+        await sim.wait_clients(1)
+        await sim.advance(0.1)
+        await log.until(lambda: any(delta.is_snapshot for delta in log.deltas))
+        await sim.advance(3600)
+        await log.until(lambda: len(log.trades) + len(log.quotes) == len(original.trades) + len(original.quotes))
+
+    async with SimulatedExchange(recorded, real_time=False) as sim:
+        await run_live(log, ("binance-futures", wanted), sim, tmp_path / "again.feeds", play(sim))
+    again = EventLog()
+    assert session.replay(again, tmp_path / "again.feeds", policy="none").is_same
+
+    def changes(log):
+        """Return all but the books, and apart from the rest the snapshots."""
+        kept = [one for one in log.events if isinstance(one, Trade | Quote | BookDelta)]
+        rest = [one for one in kept if not (isinstance(one, BookDelta) and one.is_snapshot)]
+        return as_sent(rest), as_sent(one for one in log.deltas if one.is_snapshot)
+
+    assert changes(log) == changes(original)
+    assert len(changes(log)[1]) == 1
+    assert log.tops[-1] == original.tops[-1]
+    assert len(log.tops) > 100
