@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from click.testing import CliRunner, Result
@@ -72,7 +74,7 @@ def serving(*arguments: str | Path) -> Iterator[list[dict[str, str]]]:
     assert process.stdout is not None
     try:
         exchanges = [argument for argument in arguments if str(argument).startswith("binance")]
-        yield [json.loads(process.stdout.readline()) for _ in exchanges]
+        yield [json.loads(process.stdout.readline()) for _ in exchanges or ["of the recording"]]
     finally:
         process.terminate()
         process.wait(10)
@@ -379,6 +381,9 @@ def test_from_and_to_bound_what_is_delivered(collected: Path) -> None:
             "--append or --rotate-*, found both",
         ),
         (["simulate", "kraken"], "expected one of ['binance', 'binance-futures']"),
+        (["simulate"], "expected exchanges to simulate, or --recording, found neither"),
+        (["simulate", "--recording", "{file}"], "expected b'\\x89FEEDS"),
+        (["simulate", "--recording", "{file}", "--instruments", "/list"], "expected URL=FILE, found '/list'"),
     ],
 )
 def test_a_mistake_gets_a_message_and_no_traceback(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -419,6 +424,41 @@ def test_simulate_serves_several_exchanges_and_plays_a_recording(recorded: Path,
             after["quote"],
             after["trade"],
         )
+
+
+def test_simulate_serves_a_recording_as_it_was(recorded: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.feeds"
+    with serving("--recording", recorded, "--speed", "max") as (playing,):
+        assert playing["exchange"] == "binance"
+        result = run("record", "binance", "BTC-USDT", "ETH-USDT", "-o", again, "--duration", "1.5", *addresses(playing))
+    assert result.exit_code == 0, result.output
+    first, second = (json.loads(run("inspect", path, "--json").output)["channels"] for path in (recorded, again))
+    assert [(row["raw_symbol"], row["quote"], row["trade"]) for row in first] == [
+        (row["raw_symbol"], row["quote"], row["trade"]) for row in second
+    ]
+    assert run("replay", again, "--check").exit_code == 0
+
+
+def test_simulate_says_which_lists_a_recording_lacks_and_takes_them(collected: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "info.json"
+    listed.write_text('{"symbols":[]}')
+    command = [sys.executable, "-m", "feeds", "simulate", "--recording", str(collected)]
+    for options, missing in (([], True), (["--instruments", f"/api/v3/exchangeInfo={listed}"], False)):
+        with subprocess.Popen(
+            [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            assert "binance on ws://127.0.0.1:" in first
+            rest = first.partition(" and ")[2].partition(";")[0]
+            try:
+                with urlopen(f"{rest}/api/v3/exchangeInfo") as found:
+                    assert (missing, found.read()) == (False, b'{"symbols":[]}')
+            except HTTPError as refused:
+                assert (missing, refused.code) == (True, 404)
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=20)
+            assert ("--instruments /api/v3/exchangeInfo=FILE" in told) == missing
 
 
 def test_exchanges_lists_channels() -> None:

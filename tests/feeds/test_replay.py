@@ -197,6 +197,17 @@ def test_requests_are_dropped_as_their_replies_were_recorded(recording, log):
     assert not replay.pipelines[0].decoder.has_requests
 
 
+def test_replies_that_it_took_to_connect_are_passed_over(recording, log):
+    recording.source()
+    recording.write(b"/api/v3/exchangeInfo", Kind.REQUEST, tag=":instruments")
+    recording.write(b"{}", Kind.REPLY, tag=":instruments")
+    recording.write(trade())
+    run = recording.replay(log)
+    run.run()
+    assert run.pipelines[0].problems == {}
+    assert (len(log.events), log.batch_ends) == (1, [3])
+
+
 def test_what_the_handler_raises_ends_the_run_and_it_may_go_on(recording):
     class Angry(EventLog):
         def on_trade(self, event):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from feeds.errors import FetchError
-from feeds.live.http import RestClient, RestConfig
+from feeds.live.http import RestClient, RestConfig, address
 from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener, ws_create_server
 
 Answer = tuple[int, bytes, dict[str, str]]
@@ -49,6 +49,20 @@ async def serving(*answers: Answer, config: RestConfig = QUICK) -> AsyncIterator
             yield client, paths
     finally:
         server.close()
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "found"),
+    [
+        ("https://own.example", "/list?a=1", "https://own.example/list?a=1"),
+        ("https://own.example", "https://other.example/list", "https://other.example/list"),
+        ("http://127.0.0.1:7/", "/list?a=1", "http://127.0.0.1:7/list?a=1"),
+        ("http://127.0.0.1:7", "https://other.example/list?a=1", "http://127.0.0.1:7/other.example/list?a=1"),
+        ("http://127.0.0.1:7", "http://127.0.0.1:7/list", "http://127.0.0.1:7/list"),
+    ],
+)
+def test_an_address_that_is_not_the_exchanges_stands_for_all_of_its_hosts(base: str, path: str, found: str) -> None:
+    assert address(base, "https://own.example", path) == found
 
 
 async def test_it_returns_the_body() -> None:

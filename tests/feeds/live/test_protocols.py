@@ -24,7 +24,7 @@ from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.live.feed import FeedConfig, LiveFeed
 from feeds.message_decoder import MessageDecoder
-from feeds.recording import RecordingWriter
+from feeds.recording import Kind, RecordingReader, RecordingWriter
 from feeds.subscription import Subscription
 from feeds.testing import EventLog
 from tests.feeds.exchanges import test_bitstamp as bitstamp
@@ -129,12 +129,17 @@ class Server:
 
 @asynccontextmanager
 async def feeding(
-    server: Server, watcher: Watcher, market: Exchange, symbols: Sequence[str] = ("a", "b"), **config: Any
+    server: Server,
+    watcher: Watcher,
+    market: Exchange,
+    symbols: Sequence[str] = ("a", "b"),
+    writer: RecordingWriter | None = None,
+    **config: Any,
 ) -> AsyncIterator[LiveFeed]:
     async with server.run() as endpoints:
         subscriptions = [Subscription(symbol, ("book",)) for symbol in symbols]
         options = FeedConfig(snapshot_interval=0.001, **config)
-        async with LiveFeed(market, subscriptions, watcher, config=options, endpoints=endpoints) as feed:
+        async with LiveFeed(market, subscriptions, watcher, config=options, endpoints=endpoints, writer=writer) as feed:
             running = asyncio.ensure_future(feed.run())
             try:
                 yield feed
@@ -259,6 +264,32 @@ async def test_a_ticket_is_fetched_for_every_connection_and_the_greeting_awaited
         await server.sockets[0].close()
         await watcher.until(lambda: watcher.states("A")[-1] == "LIVE" and len(server.sockets) == 2)
     assert server.paths == ["/there?token=secretheader"] * 2
+
+
+async def test_what_it_took_to_connect_is_recorded_whole(watcher: Watcher, tmp_path: Path) -> None:
+    async def greets(server: Server, socket: web.WebSocketResponse, message: str | None) -> None:
+        if message is None:
+            await socket.send_str('{"hello":true}')
+        else:
+            await answers(server, socket, message)
+
+    market, path = Ticketed(), tmp_path / "session.feeds"
+    with RecordingWriter(path) as writer:
+        async with feeding(Server(greets), watcher, market, writer=writer) as feed:
+            market.address = feed.endpoints.ws
+            await watcher.until(lambda: watcher.states("A") == ["SYNCING", "LIVE"])
+    with RecordingReader(path) as reader:
+        found = [(one.kind, one.tag, one.payload) for one in reader if one.tag.startswith(":")]
+    assert found == [
+        (Kind.REQUEST, ":instruments", b"/list?page=1"),
+        (Kind.REPLY, ":instruments", b'["A"]'),
+        (Kind.REQUEST, ":instruments", b"/list?page=2"),
+        (Kind.REPLY, ":instruments", b'["B"]'),
+        (Kind.REQUEST, ":instruments", b'/more\n{"type":"all"}'),
+        (Kind.REPLY, ":instruments", b'["C"]'),
+        (Kind.REQUEST, ":ticket", b"/ticket\n{}"),
+        (Kind.REPLY, ":ticket", b'{"token": "secret"}'),
+    ]
 
 
 class HtxServer(Server):
