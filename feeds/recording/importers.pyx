@@ -3,6 +3,7 @@
 import re
 
 import orjson
+import zstandard
 from isal import isal_zlib
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
@@ -24,7 +25,11 @@ _FORMATS = ("native", "collector", "cryptofeed", "tardis")
 cdef Py_ssize_t CHUNK_SIZE = 1 << 20
 cdef int THE_CONNECTION = 1         # the only source of a collector file
 _GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _PACKED_SIZE = 64 * 1024
+_ZSTD_PACKED_SIZE = 1024         # which at most 32 MiB of text can come out of
+_MAX_ZSTD_WINDOW = 1 << 27       # of `zstd --long`
+_BAD_PACKED = (EOFError, isal_zlib.error, zstandard.ZstdError)
 _LINE = re.compile(rb"^(\d{1,19}) +[\[{]", re.MULTILINE)
 _STREAM = re.compile(rb'"stream":"([^"@]+)@')
 # A book change, up to its levels: what tells the three Binance protocols apart stands before them.
@@ -39,7 +44,7 @@ _FIRST_LINES = (
 
 
 cdef class CollectorReader(RawSource):
-    """Read a file of the "collector" format: lines `<receive time, ns> <JSON>`, plain or gzip."""
+    """Read a file of the "collector" format: lines `<receive time, ns> <JSON>`, plain, gzip or zstd."""
 
     def __cinit__(self):
         self.buffer = bytearray(2 * CHUNK_SIZE)
@@ -57,9 +62,9 @@ cdef class CollectorReader(RawSource):
         self._open(path)
         self.at_end = False
         try:
-            magic = self._file.read(len(_GZIP_MAGIC))
+            start = self._file.read(len(_ZSTD_MAGIC))
             self._file.seek(0)
-            self.text = _Gunzip(self._file) if magic == _GZIP_MAGIC else self._file
+            self.text = _text_of(self._file, start)
             while self.filled < CHUNK_SIZE and self._fill():
                 pass
             self._look_ahead(exchange)
@@ -224,11 +229,11 @@ cdef class CollectorReader(RawSource):
             PyByteArray_Resize(self.buffer, 2 * PyByteArray_GET_SIZE(self.buffer))
         try:
             chunk = self.text.read(CHUNK_SIZE)
-        except (EOFError, isal_zlib.error) as error:
+        except _BAD_PACKED as error:
             self.at_end = True
             lost = self.total_bytes - self._file.tell()
             self.bytes_read = self.total_bytes
-            damage = Damage(self.text_offset + size, "compressed data", "valid gzip to its end", str(error), lost)
+            damage = Damage(self.text_offset + size, "compressed data", "valid gzip or zstd to its end", str(error), lost)
             self._report(damage)
             if damage not in self.damages[-1:]:     # what ends a file is told, however many lines were malformed
                 self.damages.append(damage)
@@ -323,6 +328,44 @@ class _Gunzip:
                 raise EOFError("the end of the file")
 
 
+class _Unzstd:
+    """The same of a zstd file."""
+
+    def __init__(self, file):
+        self._file = file
+        self._packed = b""
+        self._frame = None
+        self._text = b""
+        self._used = 0
+
+    def read(self, size):
+        """Return some text, at most `size` bytes; b"" at the end. EOFError or `ZstdError` for damage."""
+        while self._used == len(self._text):
+            self._packed = self._packed or self._file.read(_ZSTD_PACKED_SIZE)
+            if not self._packed:
+                if self._frame is not None:
+                    self._frame = None
+                    raise EOFError("the end of the file")
+                return b""
+            if self._frame is None:
+                self._frame = zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW).decompressobj()
+            self._text, self._used = self._frame.decompress(self._packed), 0
+            self._packed = b""
+            if self._frame.eof:
+                self._packed = self._frame.unused_data
+                self._frame = None
+        text = self._text[self._used : self._used + size]
+        self._used += len(text)
+        return text
+
+
+def _text_of(file, start):
+    """Return what reads the text of a file that begins with `start`."""
+    if start[: len(_GZIP_MAGIC)] == _GZIP_MAGIC:
+        return _Gunzip(file)
+    return _Unzstd(file) if start == _ZSTD_MAGIC else file
+
+
 def open_recording(path, *, format="auto", exchange=None, strict=False):
     """Open a recording of any format that we read; `auto` finds out which."""
     if format == "auto":
@@ -352,19 +395,17 @@ def _detect(path):
     for format, first_line in _FIRST_LINES:
         if first_line.match(text):
             return format
-    if start[:2] == _GZIP_MAGIC or start[:1].isdigit():
+    if start[:2] == _GZIP_MAGIC or start[:4] == _ZSTD_MAGIC or start[:1].isdigit():
         return "collector"              # which says what it expected
     found = repr(start[: len(FILE_MAGIC)]) if start else "nothing"
-    raise NotARecording(f"{path}: expected {FILE_MAGIC!r} (our own format), gzip or a digit (collector), found {found}")
+    raise NotARecording(f"{path}: expected {FILE_MAGIC!r} (our own format), gzip, zstd or a digit (collector), found {found}")
 
 
 def _start(file):
     """Return the first bytes of a file, and of its text."""
     start = file.read(_START_SIZE)
-    if start[:2] != _GZIP_MAGIC:
-        return start, start
     file.seek(0)
     try:
-        return start, _Gunzip(file).read(_START_SIZE)
-    except (EOFError, isal_zlib.error):
+        return start, _text_of(file, start[: len(_ZSTD_MAGIC)]).read(_START_SIZE)
+    except _BAD_PACKED:
         return start, b""

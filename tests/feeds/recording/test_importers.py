@@ -3,6 +3,7 @@ import io
 import zlib
 
 import pytest
+import zstandard
 
 from feeds.recording import (
     LAST_IN_BATCH,
@@ -43,7 +44,7 @@ def read(data, **options):
     return reader, messages
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress], ids=["plain", "gzip", "zstd"])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["lf", "crlf"])
 def test_lines_become_messages_behind_a_declaration(pack, end, tmp_path):
     path = tmp_path / "btcusdt.gz"
@@ -208,6 +209,25 @@ def test_a_damaged_gzip_file_yields_what_stands_before_the_damage():
     assert reader.damages[-1].reason == "compressed data"
     kept = [message.payload for message in messages[:10_000]]
     assert kept == payloads[:10_000]
+
+
+def test_a_zstd_file_cut_off_or_damaged_yields_what_stands_before_and_says_so():
+    payloads = [b'{"stream":"btcusdt@trade","data":"%d"}' % zlib.crc32(b"%d" % n) for n in range(50_000)]
+    packed = zstandard.ZstdCompressor(write_checksum=True).compress(lines(*payloads))
+    damaged = bytearray(packed)
+    damaged[len(packed) // 2 : len(packed) // 2 + 1000] = bytes(1000)
+    for broken in (packed[: len(packed) // 2], packed[:-4], bytes(damaged)):
+        reader, messages = read(broken)
+        assert 0 < len(messages) <= len(payloads)
+        assert [message.payload for message in messages][:1000] == payloads[:1000]
+        assert "compressed data" in [damage.reason for damage in reader.damages]
+        assert reader.bytes_read == reader.total_bytes == len(broken)
+
+
+def test_zstd_frames_one_after_the_other_are_one_text():
+    skippable = b"\x50\x2a\x4d\x18\x03\x00\x00\x00abc"
+    _, messages = read(zstandard.compress(lines(SPOT)) + skippable + zstandard.compress(lines(TRADE)))
+    assert [message.payload for message in messages] == [SPOT, TRADE]
 
 
 def test_gzip_members_one_after_the_other_are_one_text():
