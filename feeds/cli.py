@@ -23,6 +23,8 @@ from rich.table import Table
 
 from feeds import session
 from feeds.conflation import POLICIES
+from feeds.conversion import TARGETS
+from feeds.conversion import convert as convert_recordings
 from feeds.errors import ConfigError, FeedsError
 from feeds.events import EventHandler
 from feeds.exchange import Endpoints, exchange_ids
@@ -408,6 +410,32 @@ def decode(
         )
     lines.flush()
     _warn(report)
+
+
+@commands.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True))
+@click.option("-o", "--output", required=True, type=click.Path(), help="A new file or folder.")
+@click.option("--to", type=click.Choice(TARGETS), help="Otherwise the output's extension: .parquet, .npz, .feeds.")
+@_format_option
+@_exchange_option
+def convert(files: tuple[str, ...], output: str, to: str | None, format: Format, exchange: str | None) -> None:
+    """Write recordings as Parquet, tardis.dev's CSV, hftbacktest's arrays, or in our own format.
+
+    \b
+    parquet      a folder with a file per channel: exact decimals, times in ns (UTC); needs picows-feeds[export]
+    tardis-csv   a folder with a gzip file per data type of tardis.dev
+    hftbacktest  a folder with an .npz per instrument, or, named .npz, the file of the only one; needs the same
+    native       a recording of ours, of whatever format was read: every command then reads it at full speed
+
+    Several files are merged by receive time. Nothing is overwritten; what fails leaves nothing behind.
+    """
+    with _progress("converting") as progress:
+        done = convert_recordings(files, output, to=to, format=format, exchange=exchange, progress=progress)
+    if done.report is not None:
+        _warn(done.report)
+    for remark in done.remarks:
+        err.print(remark)
+    out.print(f"{done.messages:,} messages to {done.path} ({done.target}, {done.size:,} bytes)")
 
 
 @commands.command()

@@ -95,13 +95,42 @@ def addresses(simulator: dict[str, str]) -> tuple[str, ...]:
 
 def test_every_command_teaches() -> None:
     assert set(cli.commands.commands) == {
-        "decode", "demo", "exchanges", "inspect", "live", "record", "repair", "replay", "simulate"
+        "convert", "decode", "demo", "exchanges", "inspect", "live", "record", "repair", "replay", "simulate"
     }  # fmt: skip
     for name in cli.commands.commands:
         result = run(name, "--help")
         assert result.exit_code == 0
         assert len(result.output) > 150
         assert "..." not in result.output.splitlines()[2], "the first sentence is cut"
+
+
+def test_convert_writes_what_its_output_is_called(collected: Path, tmp_path: Path) -> None:
+    result = run("convert", collected, "-o", tmp_path / "out.parquet")
+    assert result.exit_code == 0, result.output
+    assert {path.stem for path in (tmp_path / "out.parquet").iterdir()} == {
+        "trades",
+        "quotes",
+        "book_deltas",
+        "statuses",
+    }
+    assert "1 messages skipped, unknown" in result.stderr
+    assert "messages to " in result.stdout
+    assert "(parquet, " in result.stdout
+    ours = tmp_path / "ours.feeds"
+    assert run("convert", collected, "-o", ours).exit_code == 0
+    assert run("decode", ours).stdout == run("decode", collected).stdout != ""
+
+
+def test_convert_fails_with_a_sentence(collected: Path, tmp_path: Path) -> None:
+    done = feeds("convert", collected, "-o", collected, "--to", "tardis-csv")
+    assert done.returncode == 1
+    assert done.stderr == f"error: {collected}: expected a new name, found that it is there already\n"
+
+
+def test_convert_says_what_is_remarkable(collected: Path, tmp_path: Path) -> None:
+    result = run("convert", collected, "-o", tmp_path / "out.npz")
+    assert result.exit_code == 0, result.output
+    assert "are dated after their receipt" in result.stderr
 
 
 def test_demo_proves_that_live_and_replay_agree(tmp_path: Path) -> None:
