@@ -22,6 +22,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from feeds import session
+from feeds.comparison import Comparison, Playing, compare
 from feeds.conflation import POLICIES
 from feeds.conversion import TARGETS
 from feeds.conversion import convert as convert_recordings
@@ -29,7 +30,7 @@ from feeds.errors import ConfigError, FeedsError
 from feeds.events import EventHandler
 from feeds.exchange import Endpoints, exchange_ids
 from feeds.exchange import exchange as find_exchange
-from feeds.inspection import Inspection
+from feeds.inspection import Inspection, when
 from feeds.latency import Latency
 from feeds.recording import RawMessage, RawSource, RecordingConfig, open_session, session_files
 from feeds.recording import repair as repair_recording
@@ -66,10 +67,10 @@ def main() -> None:
         _die(str(error))
 
 
-def _die(message: str) -> NoReturn:
+def _die(message: str, status: int = 1) -> NoReturn:
     err.print("error: ", style="red", end="")
     err.print(message)
-    sys.exit(1)
+    sys.exit(status)
 
 
 # --- parameters -----------------------------------------------------------------------------------
@@ -439,6 +440,51 @@ def convert(files: tuple[str, ...], output: str, to: str | None, format: Format,
 
 
 @commands.command()
+@click.argument("first", metavar="A", type=click.Path(exists=True))
+@click.argument("second", metavar="[B]", required=False, type=click.Path(exists=True))
+@click.option("--reference", is_flag=True, help="Decode B, or A the second time, with the reference engine.")
+@click.option(
+    "--policy",
+    "--conflation",
+    "policies",
+    type=click.Choice(POLICIES),
+    multiple=True,
+    default=("none",),
+    show_default=True,
+    help="Conflation of both; given twice, of each.",
+)
+@click.option("--ignore-ts-recv", is_flag=True, help="Do not compare receive times: two machines recorded.")
+@click.option("--context", type=click.IntRange(min=0), default=3, show_default=True, help="Events to show before it.")
+@_format_option
+@_exchange_option
+def diff(
+    first: str, second: str | None, reference: bool, policies: tuple[str, ...], ignore_ts_recv: bool, **options: Any
+) -> None:
+    """Play two recordings, or one in two ways, and print the first event that differs.
+
+    A and B are files or folders of any format. Without B, A is compared with itself under --reference or two --policy.
+    The exit status is 0 where all events are equal, 1 where one differs, 2 for an error.
+    """
+    if len(policies) > 2:
+        raise click.UsageError(f"expected --policy at most twice, found {len(policies)}")
+    if second is None and not reference and len(set(policies)) < 2:
+        raise click.UsageError("expected B, --reference or two different --policy, found nothing to compare A with")
+    sides = (Playing(first, policies[0]), Playing(second or first, policies[-1], reference))
+    try:
+        with _progress("comparing") as progress:
+            found = compare(*sides, ignore_ts_recv=ignore_ts_recv, progress=progress, **options)
+    except (FeedsError, OSError) as error:
+        _die(str(error), 2)
+    for damage in found.damages:
+        err.print(f"damaged recording: {damage}")
+    if found.is_equal:
+        out.print(f"equal: {found.equal:,} events")
+    else:
+        _print_difference(found, ignore_ts_recv)
+        sys.exit(1)
+
+
+@commands.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @_format_option
 @_exchange_option
@@ -723,6 +769,21 @@ def print_checks(report: Report) -> bool:
         out.print("nothing to compare: no digest of a live run, and no quotes that are numbered as the books are")
         return False
     return same is not False and all(result.equal == result.compared for result in report.checks)
+
+
+def _print_difference(found: Comparison, ignore_ts_recv: bool) -> None:
+    """Print where two replays part, and what came before."""
+    event = found.first or found.second
+    assert event is not None
+    whose = f"{event.exchange} {event.raw_symbol}".rstrip()
+    out.print(f"different: event {found.equal + 1:,}, received {when(event.ts_recv)}, {whose}")
+    for equal in found.before:
+        out.print(f"    {equal}")
+    for side, seen in (("A", found.first), ("B", found.second)):
+        out.print(f"  {side} {'has no more events' if seen is None else seen}")
+    if found.first is not None and found.second is not None:
+        for name, ours, theirs in found.first.differences(found.second, ignore_ts_recv=ignore_ts_recv):
+            out.print(f"{name}: {ours} in A, {theirs} in B")
 
 
 def _warn(report: Report) -> None:

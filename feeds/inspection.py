@@ -31,7 +31,7 @@ from feeds.recording import CollectorReader, RawSource, RecordingReader, open_re
 from feeds.recording.text_formats import CryptofeedReader, TardisReader
 from feeds.replay import Replay
 
-__all__ = ["Inspection"]
+__all__ = ["Inspection", "when"]
 
 SLICE = 20_000  # records between two calls of `progress`
 _FORMATS = {
@@ -182,7 +182,7 @@ class Inspection:
         """Print everything for a person."""
         seconds = (self.last - self.first) / 1e9
         console.print(f"[bold]{self.path}[/bold]  {self.format}, {self.size:,} bytes", markup=True)
-        console.print(f"  {_when(self.first)} to {_when(self.last)} ({seconds:,.3f} s)")
+        console.print(f"  {when(self.first)} to {when(self.last)} ({seconds:,.3f} s)")
         console.print(f"  {self.records:,} records, {self.messages:,} messages received")
         console.print(_table(self.connections))
         console.print(_table(self.channels))
@@ -193,7 +193,8 @@ class Inspection:
             console.print(f"  damaged: {damage}", markup=False)
 
 
-def _when(ts: int) -> str:
+def when(ts: int) -> str:
+    """Return ns since the epoch as a person reads a time, in UTC."""
     if not ts:
         return "-"
     moment = datetime.fromtimestamp(ts // 1_000_000_000, timezone.utc)

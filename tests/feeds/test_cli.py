@@ -95,7 +95,7 @@ def addresses(simulator: dict[str, str]) -> tuple[str, ...]:
 
 def test_every_command_teaches() -> None:
     assert set(cli.commands.commands) == {
-        "convert", "decode", "demo", "exchanges", "inspect", "live", "record", "repair", "replay", "simulate"
+        "convert", "decode", "demo", "diff", "exchanges", "inspect", "live", "record", "repair", "replay", "simulate"
     }  # fmt: skip
     for name in cli.commands.commands:
         result = run(name, "--help")
@@ -131,6 +131,47 @@ def test_convert_says_what_is_remarkable(collected: Path, tmp_path: Path) -> Non
     result = run("convert", collected, "-o", tmp_path / "out.npz")
     assert result.exit_code == 0, result.output
     assert "are dated after their receipt" in result.stderr
+
+
+def test_diff_tells_by_its_status_whether_two_recordings_are_equal(collected: Path, tmp_path: Path) -> None:
+    ours = tmp_path / "ours.feeds"
+    run("convert", collected, "-o", ours)
+    assert (run("diff", collected, ours).exit_code, run("diff", collected, ours).stdout) == (0, "equal: 10 events\n")
+    assert run("diff", collected, "--reference").exit_code == 0
+
+    changed = tmp_path / "changed"
+    changed.write_bytes(COLLECTED.replace(b'"q":"0.25"', b'"q":"0.26"'))
+    result = run("diff", collected, changed, "--context", "1")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        "different: event 7, received 1970-01-01 00:00:01.000000004Z, binance BTCUSDT",
+        "    Quote binance BTCUSDT ts_event=0 ts_recv=1000000003 bid=100.1 1.5 ask=100.2 3.0 sequence=12 merged=1 "
+        "ts_event_first=0",
+        "  A Trade binance BTCUSDT ts_event=1700000000004000000 ts_recv=1000000004 side=BUY price=100.2 qty=0.25 id=7 "
+        "is_backlog=False",
+        "  B Trade binance BTCUSDT ts_event=1700000000004000000 ts_recv=1000000004 side=BUY price=100.2 qty=0.26 id=7 "
+        "is_backlog=False",
+        "qty: 0.25 in A, 0.26 in B",
+    ]
+    changed.write_bytes(b"".join(COLLECTED.splitlines(keepends=True)[:-3]))
+    result = run("diff", collected, changed)
+    assert result.exit_code == 1
+    assert "  B has no more events" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected B, --reference or two different --policy"),
+        (["--policy", "batch", "--policy", "batch"], "expected B, --reference or two different --policy"),
+        (["--policy", "batch"] * 3, "expected --policy at most twice, found 3"),
+        ([Path(__file__)], "expected b"),
+    ],
+)
+def test_diff_says_by_its_status_that_it_could_not_compare(arguments: list[str], message: str, collected: Path) -> None:
+    done = feeds("diff", collected, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
 
 
 def test_demo_proves_that_live_and_replay_agree(tmp_path: Path) -> None:
