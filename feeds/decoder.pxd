@@ -17,9 +17,10 @@ cdef class Route:
         Template template            # of its messages
         int patience                 # messages unlike it until another is learned
         readonly bint supersedes     # a message says all that those before it on this stream said
-        # For the pipeline: the last batch in which one was decoded, and the newest that it holds (-1: none).
+        # For the pipeline: the last batch in which one was decoded, the newest that it holds (-1: none), and how many.
         uint64_t batch
         Py_ssize_t newest
+        int held
 
 
 cdef struct RouteSlot:

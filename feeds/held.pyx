@@ -23,7 +23,7 @@ cdef class HeldMessages:
     cdef void clear(self) noexcept:
         self.used = self.count = 0
 
-    cdef bint _make_room(self, Py_ssize_t size) except -1:
+    cdef bint make_room(self, Py_ssize_t size) except -1:
         cdef Py_ssize_t capacity = self.capacity
         cdef char* data
         cdef HeldMessage* messages

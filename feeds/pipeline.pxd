@@ -31,12 +31,14 @@ cdef class Pipeline:
         list _held_routes                # those that have messages in `_held`, in the order in which they got the first
         Py_ssize_t _settled              # how many of these have been dealt with
         # The route of the message that was held last, and what its messages begin and end with: the next one is often of
-        # the same stream. `_beginning` is NULL where there is none, and lies in `_held`; `_ending` is the decoder's.
+        # the same stream. `_beginning` is NULL where there is none, and lies in `_beginning_text`.
         Route _last_route
         const char* _beginning
+        bytes _beginning_text
         Py_ssize_t _beginning_size
-        const char* _ending
-        Py_ssize_t _ending_size
+        uint64_t _ending                 # of the last eight bytes, those that `_ending_mask` names
+        uint64_t _ending_mask
+        Py_ssize_t _least_size
         bint _holds_books                # one of them is of a top-N book
         uint64_t _batch                  # of Route.batch: counts up, from 1
 
@@ -51,7 +53,7 @@ cdef class Pipeline:
     cdef bint _refer(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
     cdef int _decode_or_hold(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
     # Whether the message was held, as one more of the stream of the last one.
-    cdef inline bint _hold_next(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
+    cdef inline bint _hold_next(self, const char* data, Py_ssize_t size, int64_t ts_recv) noexcept
     # False: it does not look like a message that could be skipped, or there is no room.
     cdef bint _hold(self, Decoder decoder, Route route, const char* data, Py_ssize_t size, const char* payload,
                     int64_t ts_recv) except -1

@@ -2,13 +2,13 @@
 """The pipeline: messages of one connection in, events out, through the same code live and in replay."""
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from feeds.decoder cimport Decoder, Route
 from feeds.events cimport FeedStatus
 from feeds.held cimport HeldMessage, HeldMessages
 from feeds.large cimport LargeMessage
-from feeds.scan cimport feeds_same
+from feeds.scan cimport feeds_load, feeds_same
 from feeds.wire cimport BOOK_DELTA
 from feeds.latency cimport begin_message
 
@@ -76,10 +76,9 @@ cdef class Pipeline:
         """Whether messages are not decoded that a newer one of the batch supersedes."""
         return self._held is not None
 
+    @cython.nonecheck(False)
     cdef int on_view(self, const char* data, Py_ssize_t size, int64_t ts_recv, bint last_in_batch) except -1:
         if self._beginning != NULL and not (last_in_batch or self._busy) and self._hold_next(data, size, ts_recv):
-            self.messages += 1
-            self.payload_bytes += size
             return 0
         return self._take(data, size, ts_recv, last_in_batch)
 
@@ -180,34 +179,43 @@ cdef class Pipeline:
     cdef bint _hold(self, Decoder decoder, Route route, const char* data, Py_ssize_t size, const char* payload,
                     int64_t ts_recv) except -1:
         cdef Py_ssize_t index
-        self._ending = PyBytes_AS_STRING(decoder._after)
-        self._ending_size = PyBytes_GET_SIZE(decoder._after)
-        if not _is_whole(data, size, payload, self._ending, self._ending_size):
+        cdef Py_ssize_t after = PyBytes_GET_SIZE(decoder._after)
+        if not _is_whole(data, size, payload, PyBytes_AS_STRING(decoder._after), after):
             return False
-        index = self._held.add(data, size, ts_recv, route.newest)
-        if index < 0:
+        if not self._held.make_room(size):
             return False
+        index = self._held.count
+        self._held.put(data, size, ts_recv, route.newest)
         if route.newest < 0:
             self._held_routes.append(route)
             self._holds_books |= route.wire.kind == BOOK_DELTA
+            route.held = 0
         route.newest = index
+        route.held += 1
         self._last_route = route
-        self._beginning = self._held.data + self._held.messages[index].at
-        self._beginning_size = payload - data
+        self._beginning = NULL
+        if after < 8 and size >= 8:                  # so that the next one can be compared with it
+            self._beginning_text = data[:payload + 1 - data]
+            self._beginning = PyBytes_AS_STRING(self._beginning_text)
+            self._beginning_size = payload + 1 - data
+            self._ending_mask = ~<uint64_t> 0 << 8 * (7 - after)
+            self._ending = feeds_load(data + size - 8) & self._ending_mask
+            self._least_size = max(self._beginning_size + after + 1, 8)
         return True
 
     @cython.final
     @cython.nonecheck(False)
-    cdef inline bint _hold_next(self, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
-        cdef Py_ssize_t index
-        if (size < self._beginning_size or not feeds_same(data, self._beginning, self._beginning_size)
-                or not _is_whole(data, size, data + self._beginning_size, self._ending, self._ending_size)):
+    cdef inline bint _hold_next(self, const char* data, Py_ssize_t size, int64_t ts_recv) noexcept:
+        cdef Py_ssize_t before
+        if (size < self._least_size or (feeds_load(data + size - 8) & self._ending_mask) != self._ending
+                or not feeds_same(data, self._beginning, self._beginning_size) or not self._held.has_room(size)):
             return False
-        index = self._held.add(data, size, ts_recv, self._last_route.newest)
-        if index < 0:
-            return False
-        self._last_route.newest = index
-        self._beginning = self._held.data + self._held.messages[index].at
+        before = self._last_route.newest
+        self._last_route.newest = self._held.count
+        self._last_route.held += 1
+        self.messages += 1
+        self.payload_bytes += size
+        self._held.put(data, size, ts_recv, before)
         return True
 
     cdef int _settle(self, int64_t ts_recv) except -1:
@@ -238,6 +246,7 @@ cdef class Pipeline:
         cdef HeldMessage message
         cdef const char* data
         cdef const char* payload
+        cdef int count = route.held
         route.newest = -1
         while index >= 0:
             message = self._held.messages[index]
@@ -245,15 +254,16 @@ cdef class Pipeline:
             if self.latency is not None:
                 begin_message(self.latency, message.ts_recv)
             decoder.find_route(&payload, data + message.size)
-            decoder.stands_for = message.count
+            decoder.stands_for = count
             try:
                 if (decoder.scan_routed(route, payload, data + message.size, message.ts_recv)
                         or self._refer(decoder, data, message.size, message.ts_recv)):
-                    self.superseded += message.count - 1
+                    self.superseded += count - 1
                     return 0
             finally:
                 decoder.stands_for = 1
             index = message.before
+            count -= 1
         return 0
 
     cdef int _end_batch(self, int64_t ts_recv) except -1:
@@ -321,7 +331,7 @@ cdef class Pipeline:
         problem.count += 1
 
 
-cdef inline bint _is_whole(const char* data, Py_ssize_t size, const char* payload, const char* ending,
+cdef bint _is_whole(const char* data, Py_ssize_t size, const char* payload, const char* ending,
                            Py_ssize_t ending_size) noexcept:
     """Whether `payload`, in a message of which the envelope ends so, begins and ends as an object does."""
     cdef const char* tail = data + size - ending_size

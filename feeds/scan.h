@@ -41,9 +41,11 @@ static inline int feeds_same(const char* p, const char* text, ptrdiff_t size)
                 return 0;
         return 1;
     }
-    for (i = 0; i < size - 8; i += 8)
-        if (feeds_load(p + i) != feeds_load(text + i))
+    for (i = 0; i < size - 16; i += 16)
+        if ((feeds_load(p + i) ^ feeds_load(text + i)) | (feeds_load(p + i + 8) ^ feeds_load(text + i + 8)))
             return 0;
+    if (i < size - 8 && feeds_load(p + i) != feeds_load(text + i))
+        return 0;
     return feeds_load(p + size - 8) == feeds_load(text + size - 8);
 }
 
