@@ -23,6 +23,8 @@ cdef class Pipeline:
         readonly uint64_t superseded     # of `messages`, those that were not decoded: a newer one of the batch stood in
         readonly dict problems           # kind -> Problem
         readonly list silent_subscriptions       # in words, those that the live feed found silent
+        # Set by who calls on_view: `data` stays as it is until the batch has ended.
+        bint data_stays
         object _new_decoder
         LargeMessage _large              # the message being taken, where it has been taken apart
         bint _busy                       # a callback has not returned yet
@@ -31,10 +33,9 @@ cdef class Pipeline:
         list _held_routes                # those that have messages in `_held`, in the order in which they got the first
         Py_ssize_t _settled              # how many of these have been dealt with
         # The route of the message that was held last, and what its messages begin and end with: the next one is often of
-        # the same stream. `_beginning` is NULL where there is none, and lies in `_beginning_text`.
+        # the same stream. `_beginning` is NULL where there is none, and lies where that message does.
         Route _last_route
         const char* _beginning
-        bytes _beginning_text
         Py_ssize_t _beginning_size
         uint64_t _ending                 # of the last eight bytes, those that `_ending_mask` names
         uint64_t _ending_mask

@@ -125,6 +125,7 @@ cdef class Pipeline:
         if payload is None:
             raise TypeError("expected bytes, found None")
         self._large = large
+        self.data_stays = False
         try:
             self.on_view(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), ts_recv, last_in_batch)
         finally:
@@ -182,10 +183,10 @@ cdef class Pipeline:
         cdef Py_ssize_t after = PyBytes_GET_SIZE(decoder._after)
         if not _is_whole(data, size, payload, PyBytes_AS_STRING(decoder._after), after):
             return False
-        if not self._held.make_room(size):
+        if not self._held.make_room(size, self.data_stays):
             return False
         index = self._held.count
-        self._held.put(data, size, ts_recv, route.newest)
+        self._held.put(data, size, ts_recv, route.newest, self.data_stays)
         if route.newest < 0:
             self._held_routes.append(route)
             self._holds_books |= route.wire.kind == BOOK_DELTA
@@ -195,8 +196,7 @@ cdef class Pipeline:
         self._last_route = route
         self._beginning = NULL
         if after < 8 and size >= 8:                  # so that the next one can be compared with it
-            self._beginning_text = data[:payload + 1 - data]
-            self._beginning = PyBytes_AS_STRING(self._beginning_text)
+            self._beginning = self._held.text(&self._held.messages[index])
             self._beginning_size = payload + 1 - data
             self._ending_mask = ~<uint64_t> 0 << 8 * (7 - after)
             self._ending = feeds_load(data + size - 8) & self._ending_mask
@@ -208,14 +208,14 @@ cdef class Pipeline:
     cdef inline bint _hold_next(self, const char* data, Py_ssize_t size, int64_t ts_recv) noexcept:
         cdef Py_ssize_t before
         if (size < self._least_size or (feeds_load(data + size - 8) & self._ending_mask) != self._ending
-                or not feeds_same(data, self._beginning, self._beginning_size) or not self._held.has_room(size)):
+                or not feeds_same(data, self._beginning, self._beginning_size) or not self._held.has_room(size, self.data_stays)):
             return False
         before = self._last_route.newest
         self._last_route.newest = self._held.count
         self._last_route.held += 1
         self.messages += 1
         self.payload_bytes += size
-        self._held.put(data, size, ts_recv, before)
+        self._held.put(data, size, ts_recv, before, self.data_stays)
         return True
 
     cdef int _settle(self, int64_t ts_recv) except -1:
@@ -250,7 +250,7 @@ cdef class Pipeline:
         route.newest = -1
         while index >= 0:
             message = self._held.messages[index]
-            data = payload = self._held.data + message.at
+            data = payload = self._held.text(&message)
             if self.latency is not None:
                 begin_message(self.latency, message.ts_recv)
             decoder.find_route(&payload, data + message.size)

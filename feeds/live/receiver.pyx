@@ -75,6 +75,8 @@ cdef class Receiver(WSListener):
         # UTF-8 is left to the decoder, which refuses what it cannot read.
         self._assembler = MessageAssembler(self.max_message_size, check_utf8=False)
         self._transport = transport
+        # Frames then lie in the receive buffer until the batch has ended.
+        self._reads_in_place = self.drain_reads == 0 and transport.deflater is None
         self._in_read = False
         self.is_connected = True
         self._disconnect_reason = ""
@@ -119,6 +121,7 @@ cdef class Receiver(WSListener):
                 self.writer.write_view(self.ts_recv, self.source, kind, self._assembler.payload_ptr,
                                        self._assembler.payload_size, None, frame.kernel_time_ns, self._frame_sizes,
                                        self._message_frames if self._message_frames <= MAX_FRAME_SIZES else 0)
+            self.pipeline.data_stays = self._reads_in_place and self._message_frames == 1
             self.pipeline.on_view(self._assembler.payload_ptr, self._assembler.payload_size, self.ts_recv, last)
         elif last:
             self._end_batch()
@@ -210,6 +213,9 @@ cdef class Receiver(WSListener):
 
     def resnapshot(self, str symbol):
         """A snapshot is due of a book that is LIVE, by the exchange's symbol."""
+        self._in_turn(self._take_resnapshot, symbol)
+
+    def _take_resnapshot(self, str symbol):
         self._decide({"status": "resnapshot", "tag": symbol, "reason": ""})
         self.pipeline.on_resnapshot(symbol, self.ts_recv)
         if self.pipeline.decoder._requests:

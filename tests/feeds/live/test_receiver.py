@@ -37,7 +37,7 @@ def trade(number: int) -> bytes:
 def receive(tmp_path: Path, watcher: Watcher) -> Receive:
     """Send segments to a receiver; what it recorded from CONNECTED to DISCONNECTED."""
 
-    async def run(*segments: bytes, latency: Latency | None = None) -> list[RawMessage]:
+    async def run(*segments: bytes, latency: Latency | None = None, skip_superseded: bool = False) -> list[RawMessage]:
         class Sender(WSListener):
             # Not at once: what comes with the answer to the handshake has no time of the kernel.
             def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -53,7 +53,14 @@ def receive(tmp_path: Path, watcher: Watcher) -> Receive:
             source = writer.add_source("binance", "ws://test")
             instruments = Instruments(infer=True)
             handler = watcher if latency is None else LatencyProbe(watcher, latency)
-            pipeline = Pipeline(exchange("binance"), instruments, conflated(handler), source=source, latency=latency)
+            pipeline = Pipeline(
+                exchange("binance"),
+                instruments,
+                conflated(handler),
+                source=source,
+                latency=latency,
+                skip_superseded=skip_superseded,
+            )
             receiver = Receiver(pipeline, None, writer=writer, max_message_size=1000)
             server = await ws_create_server(lambda request: Sender(), "127.0.0.1", 0)
             try:
@@ -95,6 +102,30 @@ async def test_a_read_has_one_time_and_its_end_is_marked(receive: Receive, watch
     assert ends
     assert ids(watcher) == ["0", "1", "2"]
     assert all(event.ts_recv == texts[0].ts_recv for event in watcher.trades)
+
+
+def quote(number: int) -> bytes:
+    return b'{"stream":"btcusdt@bookTicker","data":{"u":%d,"s":"BTCUSDT","b":"%d.5","B":"1","a":"9999.5","A":"1"}}' % (
+        number,
+        number,
+    )
+
+
+def fragments(kind: WSMsgType, payload: bytes) -> bytes:
+    return serialize_frame(kind, payload[:50], fin=False) + serialize_frame(CONTINUATION, payload[50:])
+
+
+@pytest.mark.parametrize("last", [serialize_frame, fragments])
+async def test_of_messages_in_one_read_the_newest_counts_however_they_are_framed(
+    receive: Receive, watcher: Watcher, last: Callable[[WSMsgType, bytes], bytes]
+) -> None:
+    framings = [[serialize_frame, fragments][number // 3 % 2] for number in range(29)]
+    frames = [framing(TEXT, quote(number)) for number, framing in enumerate([*framings, last])]
+    # What cannot be read is held too: the one before it counts.
+    frames.append(last(TEXT, quote(77).replace(b"77.5", b"77x5")))
+    await receive(b"".join(frames), skip_superseded=True)
+    assert sum(event.merged for event in watcher.quotes) == 30
+    assert (watcher.quotes[-1].bid_price, watcher.quotes[-1].sequence) == (29.5, 29)
 
 
 # --- drained, under TLS ---------------------------------------------------------------------------
