@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, serialize_frame,
 
 from .conftest import Watcher
 
+SO_TIMESTAMPNS = 35  # Linux; Python has no name for it
 TEXT, BINARY, CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
 Receive = Callable[..., Awaitable[list[RawMessage]]]
 
@@ -229,8 +231,23 @@ async def test_the_frames_of_a_message_are_recorded(receive: Receive, watcher: W
     assert ids(watcher) == ["1", "2"]
 
 
+@pytest.fixture
+def kernel_stamps() -> Iterator[None]:
+    """Have the kernel note times by now: it begins a moment after the first socket has asked for it."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sender:
+        receiver, _ = server.accept()
+        with receiver:
+            receiver.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+            for _ in range(10_000):
+                sender.send(b"x")
+                if receiver.recvmsg(1, 64)[1]:
+                    break
+            yield
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when it received something")
 @pytest.mark.parametrize("cut", [None, 20])
+@pytest.mark.usefixtures("kernel_stamps")
 async def test_the_time_of_the_kernel_is_recorded_where_it_was_asked_for(
     receive: Receive, watcher: Watcher, cut: int | None
 ) -> None:
