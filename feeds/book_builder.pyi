@@ -66,6 +66,8 @@ class BookBuilder(Stage):
     def book(self, instrument: Instrument) -> OrderBook | None: ...
     def on_snapshot_failed(self, instrument: Instrument) -> None:
         """The snapshot that was asked for will not come: the next delta asks again, unless the book is LIVE."""
+    def on_lost(self, instrument: Instrument, reason: str, ts_recv: int) -> None:
+        """A message that held a change of the book could not be read: the book is given up, as with a gap."""
     def refresh(self, instrument: Instrument) -> bool:
         """Ask for a snapshot that will replace a book that is LIVE; False where nothing was asked for."""
     def is_awaiting(self, instrument: Instrument) -> bool:

@@ -33,7 +33,8 @@ cdef class BookBuilder(Stage):
        and where a message's checksum is not that of the book with it (`mismatched`).
     6. A snapshot that `starts_over` replaces the book whatever was held: it came in the stream.
     7. A `FeedStatus` "gap" means every book of the connection.
-    8. `refresh` asks for a snapshot of a book that is LIVE, and stays so: deltas that come meanwhile are applied, and held
+    8. A message with a change that cannot be read (`on_lost`) is a gap of its book.
+    9. `refresh` asks for a snapshot of a book that is LIVE, and stays so: deltas that come meanwhile are applied, and held
        too, so that those that the snapshot does not contain are applied to it when it replaces the book. One that is older
        than the book was when it was asked for is not taken.
 
@@ -94,7 +95,7 @@ cdef class BookBuilder(Stage):
             verdict = entry.sequence.check(event)
             if verdict == APPLY:
                 if self._apply(entry, event):
-                    if entry.asked:                  # step 8
+                    if entry.asked:                  # step 9
                         self._hold(entry, event)
                     self._tell(entry, event, 1, event.ts_event)
                 else:
@@ -134,6 +135,15 @@ cdef class BookBuilder(Stage):
             entry.asked = False
             if entry.book._state == LIVE or entry.book._state == CROSSED:
                 _drop_held(entry)
+
+    def on_lost(self, Instrument instrument not None, str reason not None, int64_t ts_recv):
+        """A message that held a change of the book could not be read: the book is given up, as with a gap."""
+        cdef _Entry entry = self._find(instrument)
+        if entry is not None and (entry.book._state == LIVE or entry.book._state == CROSSED):
+            self.gaps += 1
+            self._give_up(entry, reason, 0, ts_recv)
+            if not entry.is_partial:                 # the next top-N snapshot comes by itself
+                self._ask(entry)
 
     def refresh(self, Instrument instrument not None):
         """Ask for a snapshot that will replace a book that is LIVE: where nothing else would show that it is wrong.

@@ -208,6 +208,14 @@ cdef class Decoder:
 
     cpdef decode_as(self, Wire wire, Instrument instrument, object data, int64_t ts_recv):
         """Decode `data`, the payload of a message of the kind `wire`, with the reference engine."""
+        try:
+            self._decode_as(wire, instrument, data, ts_recv)
+        except DecodeError as error:
+            if wire.kind == BOOK_DELTA:
+                error.lost = (instrument,)
+            raise
+
+    def _decode_as(self, Wire wire, Instrument instrument, object data, int64_t ts_recv):
         cdef Values values
         self._prepare(wire, instrument, &values)
         if wire.read(data, &values) == SCAN_GROW:

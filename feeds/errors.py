@@ -4,7 +4,14 @@ Market conditions (a gap, a disconnect, a stale book) are events, not exceptions
 caller or of an exchange; those of a file are in `feeds.recording.errors`.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from feeds.instrument import Instrument
 
 __all__ = [
     "ConfigError",
@@ -62,8 +69,11 @@ class DecodeError(FeedsError):
     """A message is not what the exchange's protocol promises.
 
     `kind` is a short stable word ("not_json", "missing_field", "unknown_symbol", "unknown_event", ...) under which the
-    pipeline counts it; `payload` is the whole message, of which the text shows an excerpt.
+    pipeline counts it; `payload` is the whole message, of which the text shows an excerpt. `lost` are the instruments
+    of which it held a change of the book, as far as it could be read.
     """
+
+    lost: tuple[Instrument, ...] = ()
 
     def __init__(self, message: str, *, kind: str, payload: bytes = b"") -> None:
         super().__init__(

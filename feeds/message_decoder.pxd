@@ -17,11 +17,13 @@ cdef class MessageDecoder(Decoder):
         dict _known                      # raw symbol -> Instrument
         dict _tickers                    # Instrument -> {field: value}, where tickers come in parts
         set _live_trades                 # instruments of which a trade from after ts_began has come
+        Instrument _booked               # of which the message being decoded had a book last
         object _deferred                 # the first DecodeError that the rest of the message does not suffer from
         bint _in_reply
         bint _is_padded
 
     cdef int _run(self, object decode, tuple arguments, bytes payload) except -1
+    cdef int _decode(self, object decode, tuple arguments, bytes payload) except -1
     cdef int _number(self, object value, str field, int decimals, int64_t* mantissa, int* needed) except -1
     cdef int _levels(self, object levels, LevelShape shape, bint is_ask, LevelVector* bids, LevelVector* asks,
                      Decimals* decimals) except -1

@@ -112,8 +112,22 @@ cdef class MessageDecoder(Decoder):
         cdef Event event
         if self.ts_began == 0:
             self.ts_began = self.ts_recv
-        self._deferred = None
+        self._deferred = self._booked = None
         self._events = events = []
+        try:
+            self._decode(decode, arguments, payload)
+        except DecodeError as error:
+            error.lost = self._lost(events)
+            raise
+        error = self._deferred
+        for event in events:
+            event.dispatch(self.downstream)
+        if error is not None:
+            error.payload = payload
+            raise error
+        return 0
+
+    cdef int _decode(self, object decode, tuple arguments, bytes payload) except -1:
         try:
             decode(*arguments)
         except DecodeError as error:
@@ -126,13 +140,14 @@ cdef class MessageDecoder(Decoder):
             raise DecodeError(f"{self.exchange}: expected JSON, found: {error}", kind="not_json", payload=payload) from None
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise DecodeError(f"{self.exchange}: {type(error).__name__}: {error}", kind="bad_value", payload=payload) from error
-        error = self._deferred
-        for event in events:
-            event.dispatch(self.downstream)
-        if error is not None:
-            error.payload = payload
-            raise error
         return 0
+
+    def _lost(self, list events):
+        """Return the instruments of whose books a message told that is refused."""
+        found = dict.fromkeys(event.instrument for event in events if isinstance(event, BookDelta))
+        if self._booked is not None:
+            found[self._booked] = None
+        return tuple(found)
 
     def _invalid(self, text, bytes payload):
         if "missing required field" in text:
@@ -294,6 +309,7 @@ cdef class MessageDecoder(Decoder):
         """
         cdef BookDelta delta = BookDelta.__new__(BookDelta)
         cdef Decimals decimals
+        self._booked = instrument
         if shape is None:
             shape = self.levels
         while True:

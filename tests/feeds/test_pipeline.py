@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from feeds.decoder import Decoder
@@ -194,3 +195,82 @@ def test_none_is_no_message(spot):
         spot.decoder.decode(None, 1)
     with pytest.raises(TypeError):
         Pipeline(exchange("binance"), Instruments(), None)
+
+
+# --- messages that held a change and cannot be read -----------------------------------------------
+
+
+def coinbase(kind, product, **fields):
+    return msgspec.json.encode({"type": kind, "product_id": product, "time": "2026-09-21T10:13:20.000000Z", **fields})
+
+
+@pytest.fixture
+def two_books(log):
+    """Two LIVE books of an exchange whose messages have no numbers."""
+    pipeline = pipeline_of("coinbase", log)
+    for product in ("A-USD", "B-USD"):
+        pipeline.on_message(coinbase("snapshot", product, bids=[["1", "1"]], asks=[["2", "1"]]), 1, True)
+    return pipeline
+
+
+def states(pipeline):
+    return {book.instrument.raw_symbol: book.state.name for book in pipeline.books.books}
+
+
+def asked_for(pipeline):
+    return [request.tag for request in pipeline.decoder.take_requests()]
+
+
+@pytest.mark.parametrize("level", [["buy", "1", "x"], ["buy", "1", "-1"], ["hold", "1", "1"], ["buy", "1"]])
+def test_a_book_whose_change_cannot_be_read_has_a_gap_and_others_go_on(two_books, log, level):
+    two_books.on_message(coinbase("l2update", "A-USD", changes=[level]), 2, True)
+    assert states(two_books) == {"A-USD": "GAP", "B-USD": "LIVE"}
+    assert asked_for(two_books) == ["A-USD"]
+    assert log.book_statuses[-1].reason == "a message could not be read: bad_value"
+    assert two_books.books.gaps == 1
+    two_books.on_message(coinbase("snapshot", "A-USD", bids=[["1", "3"]], asks=[["2", "1"]]), 3, True)
+    assert states(two_books) == {"A-USD": "LIVE", "B-USD": "LIVE"}
+
+
+def test_what_is_no_json_may_have_been_a_change_of_any_book(two_books, log):
+    two_books.on_message(coinbase("l2update", "A-USD", changes=[["buy", "1", "2"]])[:-9], 2, True)
+    assert states(two_books) == {"A-USD": "GAP", "B-USD": "GAP"}
+    assert asked_for(two_books) == ["A-USD", "B-USD"]
+
+
+@pytest.mark.parametrize(
+    "message", [coinbase("ticker", "A-USD", price=7), coinbase("match", "A-USD"), b'{"type":"new"}']
+)
+def test_what_is_no_message_of_a_book_leaves_the_books_alone(two_books, message):
+    two_books.on_message(message, 2, True)
+    assert two_books.problems
+    assert states(two_books) == {"A-USD": "LIVE", "B-USD": "LIVE"}
+
+
+def test_where_numbers_show_a_loss_what_is_no_json_changes_nothing(spot):
+    spot.on_message(depth(11, 11), 1, True)
+    spot.on_reply("BTCUSDT", snapshot(10, [("1", "1")], [("2", "1")]), 1)
+    spot.on_message(depth(12, 12)[:-5], 2, True)
+    assert states(spot) == {"BTCUSDT": "LIVE"}
+    spot.on_message(depth(13, 13), 3, True)
+    assert states(spot) == {"BTCUSDT": "GAP"}
+
+
+def test_a_top_n_snapshot_that_cannot_be_read_is_followed_by_one_that_can(spot, log):
+    def top(qty):
+        return on_stream("btcusdt@depth5", {"lastUpdateId": 7, "bids": [["1", qty]], "asks": [["2", "1"]]})
+
+    spot.on_message(top("1"), 1, True)
+    spot.on_message(top("x"), 2, True)
+    assert states(spot) == {"BTCUSDT": "GAP"}
+    assert asked_for(spot) == []
+    spot.on_message(top("3"), 3, True)
+    assert [status.new.name for status in log.book_statuses] == ["SYNCING", "LIVE", "GAP", "LIVE"]
+
+
+def test_a_reply_that_cannot_be_read_leaves_a_book_as_it_is(spot):
+    spot.on_message(depth(11, 11), 1, True)
+    spot.on_reply("BTCUSDT", snapshot(10, [("1", "1")], [("2", "1")]), 1)
+    spot.on_reply("BTCUSDT", snapshot(30, [("1", "x")], [("2", "1")]), 2)
+    assert spot.problems["bad_value"].count == 1
+    assert states(spot) == {"BTCUSDT": "LIVE"}
