@@ -31,6 +31,7 @@ cdef class Pipeline:
         bint _shows_losses               # a message that was missed is noticed by the next one, or by its checksum
         bint _disconnected               # replies that were asked for before are of no use
         HeldMessages _held               # None: every message is decoded at once
+        list _refused                    # errors of held messages, until the one before them has been decoded; or None
         list _held_routes                # those that have messages in `_held`, in the order in which they got the first
         Py_ssize_t _settled              # how many of these have been dealt with
         # The route of the message that was held last, and what its messages begin and end with: the next one is often of
@@ -60,5 +61,6 @@ cdef class Pipeline:
     cdef bint _hold(self, Decoder decoder, Route route, const char* data, Py_ssize_t size, const char* payload,
                     int64_t ts_recv) except -1
     cdef int _settle(self, int64_t ts_recv) except -1
+    cdef int _decode_one(self, Decoder decoder, Route route, Py_ssize_t index, int count) except -1
     cdef int _decode_newest(self, Decoder decoder, Route route, int64_t ts_recv) except -1
     cdef int _end_batch(self, int64_t ts_recv) except -1

@@ -115,7 +115,10 @@ cdef class Pipeline:
                 decoder.refer_view(data, size, ts_recv)
         except DecodeError as error:
             self._report(error, ts_recv)
-            self._lose(error, ts_recv)
+            if self._refused is None:
+                self._lose(error, ts_recv)
+            else:
+                self._refused.append(error)
             return False
         return True
 
@@ -253,11 +256,22 @@ cdef class Pipeline:
     cdef int _decode_newest(self, Decoder decoder, Route route, int64_t ts_recv) except -1:
         """Decode the newest held message of a stream; where it cannot be decoded, the one before it, and so on."""
         cdef Py_ssize_t index = route.newest
+        cdef list refused = []
+        cdef list outer = self._refused
+        route.newest = -1
+        self._refused = refused
+        try:
+            self._decode_one(decoder, route, index, route.held)
+        finally:
+            self._refused = outer
+        for error in reversed(refused):              # they came after the one that was taken
+            self._lose(error, ts_recv)
+        return 0
+
+    cdef int _decode_one(self, Decoder decoder, Route route, Py_ssize_t index, int count) except -1:
         cdef HeldMessage message
         cdef const char* data
         cdef const char* payload
-        cdef int count = route.held
-        route.newest = -1
         while index >= 0:
             message = self._held.messages[index]
             data = payload = self._held.text(&message)

@@ -274,3 +274,17 @@ def test_a_reply_that_cannot_be_read_leaves_a_book_as_it_is(spot):
     spot.on_reply("BTCUSDT", snapshot(30, [("1", "x")], [("2", "1")]), 2)
     assert spot.problems["bad_value"].count == 1
     assert states(spot) == {"BTCUSDT": "LIVE"}
+
+
+def test_what_is_lost_with_the_newest_of_a_burst_is_lost_after_the_one_before_it(log):
+    def top(number, qty):
+        return on_stream("btcusdt@depth5", {"lastUpdateId": number, "bids": [["1", qty]], "asks": [["2", "1"]]})
+
+    ends = []
+    for skip in (False, True):
+        pipeline = Pipeline(exchange("binance"), Instruments(infer=True), EventLog(), skip_superseded=skip)
+        for number in range(1, 5):
+            pipeline.on_message(top(number, "x" if number > 2 else "1"), 1, number == 4)
+        ends.append(states(pipeline))
+        assert pipeline.problems["bad_value"].count == 2
+    assert ends == [{"BTCUSDT": "GAP"}] * 2
