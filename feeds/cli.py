@@ -14,9 +14,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 import click
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -38,6 +39,9 @@ from feeds.session import Report
 from feeds.sinks.json_lines import JsonLines
 from feeds.sinks.terminal import Terminal
 from feeds.subscription import CHANNELS, DEFAULT_CHANNELS
+
+if TYPE_CHECKING:
+    from feeds.live.handler import FeedHandlerConfig
 
 __all__ = ["main"]
 
@@ -154,9 +158,42 @@ _format_option = click.option("--format", type=click.Choice(get_args(Format)), d
 _exchange_option = click.option("--exchange", help="For formats that do not name it, where the content does not tell.")
 
 
-def _endpoints(exchange: str, ws_url: str | None, rest_url: str | None) -> Endpoints:
+_config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(exists=True, dir_okay=False),
+    help="A TOML file of feeds, instead of EXCHANGE and SYMBOLS: see feeds.live.handler.load_config.",
+)
+
+
+def _feeds(
+    exchange: str | None,
+    symbols: tuple[str, ...],
+    channels: str,
+    policy: str,
+    ws_url: str | None,
+    rest_url: str | None,
+    config_file: str | None,
+) -> FeedHandlerConfig:
+    """Return what the command line, or the file that it names, says about feeds."""
+    from feeds.live.handler import ExchangeConfig, FeedHandlerConfig, load_config
+
+    if config_file is not None:
+        if exchange is not None or ws_url or rest_url or _is_given("channels"):
+            raise click.UsageError("expected EXCHANGE, SYMBOLS, channels and addresses in the --config file alone")
+        config = load_config(config_file)
+        return msgspec.structs.replace(config, policy=policy) if _is_given("policy") else config
+    if exchange is None or not symbols:
+        raise click.UsageError("expected EXCHANGE and SYMBOLS, or --config FILE")
     own = find_exchange(exchange).endpoints
-    return Endpoints(ws=ws_url or own.ws, rest=rest_url or own.rest)
+    endpoints = Endpoints(ws=ws_url or own.ws, rest=rest_url or own.rest)
+    feed = ExchangeConfig(exchange=exchange, symbols=symbols, channels=_channels(channels), endpoints=endpoints)
+    return FeedHandlerConfig(feeds=(feed,), policy=policy)
+
+
+def _is_given(parameter: str) -> bool:
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is not click.core.ParameterSource.DEFAULT
 
 
 def _with_options(options: list[Callable[..., Any]]) -> Callable[..., Any]:
@@ -214,8 +251,9 @@ def list_exchanges() -> None:
 
 
 @commands.command()
-@click.argument("exchange")
-@click.argument("symbols", nargs=-1, required=True)
+@click.argument("exchange", required=False)
+@click.argument("symbols", nargs=-1)
+@_config_option
 @_channel_option
 @_policy_option
 @_strategy_option
@@ -224,40 +262,33 @@ def list_exchanges() -> None:
 @_latency_option
 @_with_options(_endpoint_options)
 def live(
-    exchange: str,
-    symbols: tuple[str, ...],
-    channels: str,
-    policy: str,
     strategy: str | None,
     duration: float | None,
     busy_poll: bool,
     latency: bool,
-    ws_url: str | None,
-    rest_url: str | None,
+    **wanted: Any,
 ) -> None:
     """Run a strategy on live data, or without one print what arrives.
 
-    SYMBOLS are ours (BTC-USDT, BTC-USDT-PERP) or the exchange's (BTCUSDT). Ctrl-C ends the session and prints its
-    report.
+    SYMBOLS are ours (BTC-USDT, BTC-USDT-PERP) or the exchange's (BTCUSDT); several exchanges are named in a file, with
+    --config. Ctrl-C ends the session and prints its report.
     """
     report = session.run_live(
         _load_strategy(strategy) or Terminal(out.out),
-        exchange,
-        symbols,
-        channels=_channels(channels),
-        policy=policy,
+        config=_feeds(**wanted),
         duration=duration,
         busy_poll=busy_poll,
         latency=latency,
-        endpoints=_endpoints(exchange, ws_url, rest_url),
     )
     print_report(report)
+    _check_recording(report)
 
 
 @commands.command()
-@click.argument("exchange")
-@click.argument("symbols", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, type=click.Path(), help="A new file; a folder with --rotate-*.")
+@click.argument("exchange", required=False)
+@click.argument("symbols", nargs=-1)
+@_config_option
+@click.option("-o", "--output", type=click.Path(), help="A new file; a folder with --rotate-*. A --config may name it.")
 @click.option("--append", is_flag=True, help="Add a segment to a file that is there.")
 @click.option("--rotate-bytes", type=click.IntRange(min=1), help="Begin a new file when one has so many bytes.")
 @click.option("--rotate-interval", type=click.FloatRange(min=1), help="Seconds; 86400: a new file at midnight UTC.")
@@ -275,49 +306,43 @@ def live(
 @_latency_option
 @_with_options(_endpoint_options)
 def record(
-    exchange: str,
-    symbols: tuple[str, ...],
-    output: str,
+    output: str | None,
     append: bool,
     rotate_bytes: int | None,
     rotate_interval: float | None,
     on_full: Literal["drop", "stop"],
-    channels: str,
-    policy: str,
     duration: float | None,
     busy_poll: bool,
     latency: bool,
-    ws_url: str | None,
-    rest_url: str | None,
+    **wanted: Any,
 ) -> None:
     """Record everything that comes off the wire, until Ctrl-C.
 
     The recording keeps what arrived, before decoding, with the decisions that shaped the live run, and the digest of
     what a strategy would have been given: `feeds replay --check` compares. With --latency, on Linux, it also keeps when
-    the kernel received each message.
+    the kernel received each message. Several exchanges, named in a file with --config, are recorded together.
     """
     if append and (rotate_bytes or rotate_interval):
         raise click.UsageError(
             "expected --append or --rotate-*, found both: with rotation every run makes its own files"
         )
-    report = session.run_live(
-        EventHandler(),
-        exchange,
-        symbols,
-        channels=_channels(channels),
-        policy=policy,
-        duration=duration,
-        busy_poll=busy_poll,
-        latency=latency,
-        record_to=output,
-        recording=RecordingConfig(
-            append=append, rotate_bytes=rotate_bytes, rotate_interval=rotate_interval, on_full=on_full
-        ),
-        endpoints=_endpoints(exchange, ws_url, rest_url),
+    config = _feeds(**wanted)
+    settings = {"append": append, "rotate_bytes": rotate_bytes, "rotate_interval": rotate_interval, "on_full": on_full}
+    given = {name: value for name, value in settings.items() if _is_given(name)}
+    config = msgspec.structs.replace(
+        config, record_to=output or config.record_to, recording=msgspec.structs.replace(config.recording, **given)
     )
+    if config.record_to is None:
+        raise click.UsageError("expected --output, or record_to in the --config file")
+    report = session.run_live(EventHandler(), config=config, duration=duration, busy_poll=busy_poll, latency=latency)
     print_report(report)
-    size = sum(os.path.getsize(file) for file in session_files(output))
-    out.print(f"recorded to {output} ({size:,} bytes)")
+    size = sum(os.path.getsize(file) for file in session_files(config.record_to))
+    out.print(f"recorded to {config.record_to} ({size:,} bytes)")
+    _check_recording(report)
+
+
+def _check_recording(report: Report) -> None:
+    """Fail where a recording has not become what it should be."""
     if report.recording_error is not None:
         _die(report.recording_error)
     if report.dropped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 import re
@@ -179,16 +180,19 @@ class Exchange:
             for number, part in enumerate(_parts(args, self.max_topics_per_message), 1)
         ]
 
+    def check_channels(self, subscription: Subscription) -> None:
+        """ConfigError where the exchange does not offer a channel that is wanted."""
+        for channel in subscription.channels:
+            if channel not in self.channels:
+                raise ConfigError(f"{self.id}: expected channels among {', '.join(self.channels)}, found {channel!r}")
+
     def plan(self, subscriptions: Sequence_[Subscription], instruments: Instruments) -> list[ConnectionPlan]:
         """Return connections that serve the subscriptions within the exchange's limits; UnknownSymbol, ConfigError."""
         by_path: dict[str, tuple[list[Any], list[list[tuple[str, str]]]]] = {}  # args, and what each serves
         for subscription in subscriptions:
             instrument = instruments.resolve(self.id, subscription.symbol)
+            self.check_channels(subscription)
             for channel in subscription.channels:
-                if channel not in self.channels:
-                    raise ConfigError(
-                        f"{self.id}: expected channels among {', '.join(self.channels)}, found {channel!r}"
-                    )
                 topics = self.topics(instrument, channel)
                 if not topics:
                     raise ConfigError(f"{self.id}: {instrument.raw_symbol} has no {channel}")
@@ -235,7 +239,9 @@ def exchange_ids() -> list[str]:
 def exchange(exchange_id: str) -> Exchange:
     """Return the exchange of this id; UnknownExchange names those that there are."""
     if exchange_id not in exchange_ids():
-        raise UnknownExchange(f"expected an exchange among {', '.join(exchange_ids())}, found {exchange_id!r}")
+        near = difflib.get_close_matches(exchange_id.lower(), exchange_ids(), n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise UnknownExchange(f"expected an exchange among {', '.join(exchange_ids())}, found {exchange_id!r}{hint}")
     found: Exchange = importlib.import_module(f"feeds.exchanges.{_module_name(exchange_id)}").EXCHANGE
     return found
 

@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -22,7 +22,6 @@ from feeds.digest import CallbackDigest
 from feeds.errors import ConfigError
 from feeds.events import EventHandler
 from feeds.exchange import Endpoints
-from feeds.exchange import exchange as find_exchange
 from feeds.instrument import Instruments
 from feeds.latency import Latency, LatencyProbe
 from feeds.pipeline import Pipeline, Problem
@@ -36,8 +35,12 @@ from feeds.recording import (
     open_session,
 )
 from feeds.replay import Replay, ReplayWindow
-from feeds.subscription import DEFAULT_CHANNELS, Subscription, subscriptions
+from feeds.subscription import DEFAULT_CHANNELS, Subscription
 from picows import start_busy_polling
+
+if TYPE_CHECKING:
+    from feeds.live.feed import FeedConfig
+    from feeds.live.handler import FeedHandlerConfig
 
 __all__ = ["Report", "live", "replay", "run_live"]
 
@@ -145,8 +148,8 @@ class _Chain:
 
 async def live(
     handler: EventHandler,
-    exchange: str,
-    symbols: Sequence[str | Subscription],
+    exchange: str | None = None,
+    symbols: Sequence[str | Subscription] = (),
     *,
     channels: Sequence[str] = DEFAULT_CHANNELS,
     policy: str = "batch",
@@ -156,57 +159,77 @@ async def live(
     stop: asyncio.Event | None = None,
     endpoints: Endpoints | None = None,
     ssl_context: ssl.SSLContext | None = None,
-    config: Any = None,
+    config: FeedConfig | FeedHandlerConfig | None = None,
     latency: bool = False,
 ) -> Report:
     """Run `handler` on live data until `duration` (seconds) has passed, `stop` is set or the task is cancelled.
 
+    Of one exchange, `config` then is a `feeds.live.feed.FeedConfig`; or of those that `config` names, a
+    `feeds.live.handler.FeedHandlerConfig`, in which then also stands what else is about them.
+
     `policy` is one of `feeds.conflation.POLICIES`.
     `record_to` names a new file that gets everything received, or a folder where `recording` says to rotate; a
     recording that fails does not end the session, see `Report.recording_error`. `latency` measures where the time
-    between packet and handler goes, for `Report.latency`. `config` is a `feeds.live.feed.FeedConfig`. Raises
-    UnknownExchange, UnknownSymbol and ConfigError for what cannot be, SubscriptionRefused for what the exchange
-    refuses, FetchError without instrument metadata, and whatever the handler raises (a strategy: StrategyError).
+    between packet and handler goes, for `Report.latency`. Raises UnknownExchange, UnknownSymbol and ConfigError for
+    what cannot be, SubscriptionRefused for what the exchange refuses, FetchError without instrument metadata, and
+    whatever the handler raises (a strategy: StrategyError).
     """
-    from feeds.live.feed import LiveFeed  # aiohttp: only for who goes live
+    from feeds.live.feed import FeedConfig  # aiohttp: only for who goes live
+    from feeds.live.handler import ExchangeConfig, FeedHandler, FeedHandlerConfig
 
-    found = find_exchange(exchange)
-    chain = _Chain(handler, policy, Latency(is_live=True) if latency else None)
-    report = Report("live", policy)
-    wanted = subscriptions(symbols, channels)
-    recording = recording or RecordingConfig()
+    if isinstance(config, FeedHandlerConfig):
+        given = (exchange, tuple(symbols), tuple(channels), policy, record_to, recording, endpoints)
+        if given != (None, (), DEFAULT_CHANNELS, "batch", None, None, None):
+            raise ConfigError(
+                "expected exchange, symbols, channels, policy, recording and endpoints in the config alone"
+            )
+        wanted = config
+    else:
+        if exchange is None:
+            raise ConfigError("expected an exchange, or a FeedHandlerConfig, found neither")
+        feed = ExchangeConfig(
+            exchange=exchange,
+            symbols=tuple(symbols),
+            channels=tuple(channels),
+            endpoints=endpoints,
+            config=config or FeedConfig(),
+        )
+        wanted = FeedHandlerConfig(
+            feeds=(feed,),
+            policy=policy,
+            record_to=None if record_to is None else os.fspath(record_to),
+            recording=recording or RecordingConfig(),
+        )
+    chain = _Chain(handler, wanted.policy, Latency(is_live=True) if latency else None)
+    report = Report("live", wanted.policy)
     writer = None
-    if record_to is not None:
-        writer = RecordingWriter(record_to, metadata={"policy": policy}, **msgspec.structs.asdict(recording))
+    if wanted.record_to is not None:
+        settings = msgspec.structs.asdict(wanted.recording)
+        writer = RecordingWriter(wanted.record_to, metadata={"policy": wanted.policy}, **settings)
     began = time.monotonic()
     try:
-        async with LiveFeed(
-            found,
-            wanted,
-            chain.head,
-            config=config,
-            endpoints=endpoints,
-            ssl_context=ssl_context,
-            writer=writer,
-            policy=policy,
-            latency=chain.latency,
-        ) as feed:
-            ending = asyncio.ensure_future(_stop_later(feed.stop, duration, stop))
-            flushing = None if writer is None else asyncio.ensure_future(_flush(writer, recording.flush_interval))
+        async with FeedHandler(
+            wanted, chain.head, ssl_context=ssl_context, writer=writer, latency=chain.latency
+        ) as feeds:
+            ending = asyncio.ensure_future(_stop_later(feeds.stop, duration, stop))
+            flushing = (
+                None if writer is None else asyncio.ensure_future(_flush(writer, wanted.recording.flush_interval))
+            )
             chain.start()
             try:
-                await feed.run()
+                await feeds.run()
             finally:
                 ending.cancel()
                 if flushing is not None:
                     flushing.cancel()
                 chain.stop()
                 report.elapsed = time.monotonic() - began
-                report.frames = sum(line.receiver.frames for line in feed.lines)
-                report.connects = sum(line.connects for line in feed.lines)
-                chain.fill(report, [line.pipeline for line in feed.lines])
+                report.frames = sum(line.receiver.frames for line in feeds.lines)
+                report.connects = sum(line.connects for line in feeds.lines)
+                chain.fill(report, [line.pipeline for line in feeds.lines])
                 if writer is not None and writer.problem is None:
-                    writer.note("digest", {"policy": policy, "digest": report.digest, "callbacks": report.callbacks})
+                    digest = {"policy": wanted.policy, "digest": report.digest, "callbacks": report.callbacks}
+                    writer.note("digest", digest)
     finally:
         if writer is not None:
             try:
@@ -240,8 +263,8 @@ async def _stop_later(stop_feed: Callable[[], None], duration: float | None, sto
 
 def run_live(
     handler: EventHandler,
-    exchange: str,
-    symbols: Sequence[str | Subscription],
+    exchange: str | None = None,
+    symbols: Sequence[str | Subscription] = (),
     *,
     busy_poll: bool = False,
     **options: Any,

@@ -17,10 +17,13 @@ __all__ = ["run_live", "run_replay"]
 # `feeds.session` is imported when something runs: it brings compression and, live, HTTP.
 
 
-def run_live(strategy: Strategy, exchange: str, symbols: Sequence[str | Subscription], **options: Any) -> Report:
+def run_live(
+    strategy: Strategy, exchange: str | None = None, symbols: Sequence[str | Subscription] = (), **options: Any
+) -> Report:
     """Run `strategy` on live data until interrupted; options as for `feeds.session.live`.
 
     run_live(MyStrategy(), "binance", ["BTC-USDT"], record_to="session.feeds")
+    run_live(MyStrategy(), config=load_config("feeds.toml"))  # of feeds.live.handler: several exchanges
     """
     from feeds import session
 

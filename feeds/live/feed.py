@@ -81,6 +81,7 @@ class LiveFeed:
     then are named in front of the path: https://api.example/list becomes ENDPOINT/api.example/list.
     `policy` is the one under which `downstream` is conflated: unless it is "none", messages that a newer one of the
     same burst supersedes are not decoded, and "drained" makes one burst of all that has arrived.
+    `instruments` are those that several feeds into one `downstream` share.
     `latency` measures the stages before `downstream`; on Linux the kernel is then asked when it received what was read.
     """
 
@@ -90,6 +91,7 @@ class LiveFeed:
         subscriptions: Sequence[Subscription],
         downstream: EventHandler,
         *,
+        instruments: Instruments | None = None,
         config: FeedConfig | None = None,
         endpoints: Endpoints | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -101,9 +103,10 @@ class LiveFeed:
         self.exchange = exchange
         self.config = config or FeedConfig()
         self.endpoints = endpoints or exchange.endpoints
-        self.instruments = Instruments()
+        self.instruments = Instruments() if instruments is None else instruments
         self.lines: list[Line] = []
         self._subscriptions = list(subscriptions)
+        self._plans: list[ConnectionPlan] = []
         self._downstream = downstream
         self._ssl = ssl_context
         self._writer = writer
@@ -111,6 +114,9 @@ class LiveFeed:
         self._policy = policy
         self._latency = latency
         self._rest = RestClient(self.endpoints.rest, self.config.rest, ssl_context, own_url=exchange.endpoints.rest)
+        self._catalogue = Instruments()  # all of the exchange's
+        self._listed: list[_Listed] = []
+        self._skipped: list[str] = []
         self._stopping = asyncio.Event()
 
     async def __aenter__(self) -> LiveFeed:
@@ -127,20 +133,31 @@ class LiveFeed:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Serve until stopped; UnknownSymbol, ConfigError or FetchError before the first connection."""
-        catalogue = Instruments()
-        listed: list[_Listed] = []
-        skipped = await self._load_instruments(catalogue, listed)
-        plans = self.exchange.plan(self._subscriptions, catalogue)
+        """Serve until stopped: `prepare`, `open` and `serve`, which a handler of several feeds calls for all."""
+        await self.prepare()
+        self.open()
+        await self.serve()
+
+    async def prepare(self) -> None:
+        """Learn what can be subscribed; UnknownSymbol, ConfigError or FetchError."""
+        await self._load_instruments()
+        self._plans = self.exchange.plan(self._subscriptions, self._catalogue)
+
+    def open(self) -> None:
+        """Make the lines, which are not connected yet, and declare them to the recording."""
         # Only what is subscribed is known to the decoders, in an order that a replay can repeat.
         for subscription in self._subscriptions:
-            self.instruments.add_described(catalogue.resolve(self.exchange.id, subscription.symbol).describe())
-        self.lines = [self._line(plan) for plan in plans]
-        for url, body, reply in listed if self.lines else ():
+            self.instruments.add_described(self._catalogue.resolve(self.exchange.id, subscription.symbol).describe())
+        self.lines = [self._line(plan) for plan in self._plans]
+        for url, body, reply in self._listed if self.lines else ():
             self.lines[0].receiver.exchanged(INSTRUMENTS_TAG, url, body, reply)
-        if skipped and self.lines:
-            reason = f"{len(skipped)} entries of the instrument list skipped, the first: {skipped[0]}"
+        self._listed.clear()
+        if self._skipped and self.lines:
+            reason = f"{len(self._skipped)} entries of the instrument list skipped, the first: {self._skipped[0]}"
             self.lines[0].receiver.status("problem", reason)
+
+    async def serve(self) -> None:
+        """Connect, and serve until stopped; raises what ends one of the lines."""
         tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(line.run()) for line in self.lines]
         tasks.append(asyncio.ensure_future(self._stopping.wait()))
         try:
@@ -154,9 +171,8 @@ class LiveFeed:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _load_instruments(self, catalogue: Instruments, listed: list[_Listed]) -> list[str]:
-        """Read all pages of all lists of instruments into `catalogue`; return why entries were skipped."""
-        skipped: list[str] = []
+    async def _load_instruments(self) -> None:
+        """Read all pages of all lists of instruments into the catalogue."""
         for wanted in self.exchange.instruments_urls:
             fetch = wanted if isinstance(wanted, Fetch) else Fetch(wanted, "")
             url: str | None = fetch.url
@@ -165,10 +181,9 @@ class LiveFeed:
                     break
                 reply = await self._rest.get(url, fetch.body)
                 if self._writer is not None:
-                    listed.append((url, fetch.body, reply))
-                skipped += self.exchange.load_instruments(reply, catalogue)
+                    self._listed.append((url, fetch.body, reply))
+                self._skipped += self.exchange.load_instruments(reply, self._catalogue)
                 url = self.exchange.next_page(url, reply)
-        return skipped
 
     def _line(self, plan: ConnectionPlan) -> Line:
         url = address(self.endpoints.ws, self.exchange.endpoints.ws, plan.path)
@@ -178,7 +193,7 @@ class LiveFeed:
                 self.exchange.id,
                 url,
                 streams=plan.streams,
-                instruments=[instrument.describe() for instrument in self.instruments],
+                instruments=[i.describe() for i in self.instruments if i.exchange == self.exchange.id],
             )
         handler = self._downstream if self._wrap is None else self._wrap(self._downstream)
         pipeline = Pipeline(
@@ -277,7 +292,7 @@ class Line:
             elif isinstance(request, Reconnect):
                 self.receiver.disconnect(request.reason)
             elif isinstance(request, Refused):
-                self._fail(SubscriptionRefused(f"{self.url}: {request.reason}"))
+                self._fail(SubscriptionRefused(f"{self.exchange.id}: {self.url}: {request.reason}"))
 
     def on_failed(self, error: Exception) -> None:
         """A handler raised where no frame brought it about."""

@@ -255,6 +255,30 @@ def test_a_busy_polling_recording_replays_the_same(simulator: dict[str, str], tm
     assert session.replay(EventHandler(), path).is_same
 
 
+def test_a_file_of_feeds_is_shown_and_recorded(tmp_path: Path) -> None:
+    recording = tmp_path / "session.feeds"
+    config = tmp_path / "feeds.toml"
+    with serving("binance", "binance-futures", "--rate", "500") as exchanges:
+        feeds = [
+            f'[[feeds]]\nexchange = "{name}"\nsymbols = ["BTCUSDT"]\n'
+            f'endpoints = {{ ws = "{at["ws_url"]}", rest = "{at["rest_url"]}" }}\n'
+            for name, at in zip(("binance", "binance-futures"), exchanges, strict=True)
+        ]
+        config.write_text(f'record_to = "{recording}"\n' + "".join(feeds))
+        result = run("record", "--config", config, "--duration", "1", "--conflation", "none")
+        assert result.exit_code == 0, result.output
+        assert f"recorded to {recording}" in result.stdout
+        config.write_text("".join(feeds))
+        shown = run("live", "--config", config, "--duration", "1")
+        missing = run("record", "--config", config)
+    assert "BTC-USDT: book SYNCING" in shown.stdout
+    assert "BTC-USDT-PERP: book SYNCING" in shown.stdout
+    assert "expected --output, or record_to" in missing.stderr
+    checked = run("replay", recording, "--conflation", "none", "--check")
+    assert checked.exit_code == 0, checked.output
+    assert "binance-futures" in run("inspect", recording).stdout
+
+
 def test_sigint_ends_a_recording_in_good_order(simulator: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "session.feeds"
     command = [sys.executable, "-m", "feeds", "live", "binance", "BTC-USDT", *addresses(simulator)]
@@ -439,6 +463,10 @@ def test_from_and_to_bound_what_is_delivered(collected: Path) -> None:
         (["live", "nope", "BTC-USDT"], "expected an exchange among binance, binance-delivery, binance-futures"),
         (["live", "binance", "BTC-USDT", "--channels", "nope"], "expected channels among book, book_top"),
         (["live", "binance", "B-U", "--channels", "book,book_top"], "expected one of book and book_top, found both"),
+        (["live"], "expected EXCHANGE and SYMBOLS, or --config FILE"),
+        (["live", "binance", "--config", "{file}"], "in the --config file alone"),
+        (["live", "--config", "{file}"], "file: expected TOML: "),
+        (["record", "binance", "BTC-USDT"], "expected --output, or record_to"),
         (["replay", "{file}"], "expected b'\\x89FEEDS"),
         (["replay", "{file}", "--strategy", "nope"], "expected MODULE:CLASS"),
         (["replay", "{file}", "--strategy", "nope:Nope"], "No module named 'nope'"),

@@ -1,0 +1,238 @@
+"""Several feeds in one handler: configured, served, recorded, refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feeds import session
+from feeds.errors import ConfigError, FetchError, SubscriptionRefused, UnknownExchange, UnknownSymbol
+from feeds.events import EventHandler
+from feeds.exchange import Endpoints
+from feeds.live.feed import FeedConfig
+from feeds.live.handler import ExchangeConfig, FeedHandlerConfig, load_config
+from feeds.live.http import RestConfig
+from feeds.recording import RecordingConfig, open_recording
+from feeds.simulator.faults import Disconnect, Gap
+from feeds.simulator.server import SimulatedExchange
+from feeds.subscription import Subscription
+
+from .conftest import QUICK, Watcher
+
+SPOT, FUTURES = "binance", "binance-futures"
+SYMBOLS = {SPOT: ("BTC-USDT", "ETH-USDT"), FUTURES: ("BTC-USDT-PERP", "ETHUSDT")}
+
+WHOLE = """
+policy = "drained"
+record_to = "session.feeds"
+recording = { rotate_interval = 60.0, append = false }
+
+[[feeds]]
+exchange = "binance"
+symbols = ["BTC-USDT", { symbol = "ETHUSDT", channels = ["trade"] }]
+endpoints = { ws = "ws://a", rest = "http://b" }
+
+[feeds.config]
+silence_timeout = 10
+rest = { attempts = 2 }
+
+[[feeds]]
+exchange = "kraken"
+symbols = ["BTC-USD"]
+channels = ["book", "ticker"]
+"""
+
+
+# --- the configuration ----------------------------------------------------------------------------
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "feeds.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_file_says_what_objects_say(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, WHOLE)) == FeedHandlerConfig(
+        policy="drained",
+        record_to="session.feeds",
+        recording=RecordingConfig(rotate_interval=60.0),
+        feeds=(
+            ExchangeConfig(
+                exchange="binance",
+                symbols=("BTC-USDT", Subscription("ETHUSDT", ("trade",))),
+                endpoints=Endpoints(ws="ws://a", rest="http://b"),
+                config=FeedConfig(silence_timeout=10.0, rest=RestConfig(attempts=2)),
+            ),
+            ExchangeConfig(exchange="kraken", symbols=("BTC-USD",), channels=("book", "ticker")),
+        ),
+    )
+
+
+FEED = '[[feeds]]\nexchange = "binance"\nsymbols = ["BTC-USDT"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("polcy = 1\n" + FEED, "polcy: unknown key; did you mean policy?"),
+        (FEED + "config.silence_timout = 3", "feeds[0].config.silence_timout: unknown key; did you mean silence_tim"),
+        (FEED + "endpoints = { wss = 'a' }", "feeds[0].endpoints.wss: unknown key; did you mean ws?"),
+        (FEED + FEED.replace('["BTC-USDT"]', "[{name='a'}]"), "feeds[1].symbols[0].name: unknown key; expected one of"),
+        (FEED + "config.silence_timeout = 'a'", "feeds[0].config.silence_timeout: Expected `float`, got `str`"),
+        (FEED + "config.silence_timeout = 0", "feeds[0].config: expected silence_timeout above 0, found 0"),
+        (FEED + "config.rest.attempts = 0", "feeds[0].config.rest: expected attempts and max_concurrent >= 1"),
+        (FEED + "channels = ['nope']", "feeds[0]: BTC-USDT: expected channels among book"),
+        (FEED + "channels = ['funding']", "feeds[0]: binance: expected channels among book"),
+        (FEED.replace("binance", "binanse"), "found 'binanse'; did you mean binance"),
+        (FEED + FEED, "expected one feed of binance, found 2"),
+        (FEED.replace('"BTC-USDT"', ""), "feeds[0]: binance: expected symbols, found none"),
+        ("[[feeds]]\nexchange = 'binance'", "feeds[0]: Object missing required field `symbols`"),
+        ("feeds = []", "expected feeds, found none"),
+        ("", "Object missing required field `feeds`"),
+        ("policy = 'all'\n" + FEED, "expected a conflation policy among"),
+        ("feeds = 3", "feeds: Expected `array`, got `int`"),
+        ("feeds = ", "expected TOML: "),
+    ],
+)
+def test_a_mistake_in_a_file_names_file_and_key(text: str, message: str, tmp_path: Path) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as raised:
+        load_config(path)
+    assert str(raised.value).startswith(f"{path}: ")
+    assert message in str(raised.value)
+
+
+def test_a_mistake_in_an_object_is_refused_at_once() -> None:
+    with pytest.raises(UnknownExchange, match=r"found 'Kraken'; did you mean kraken"):
+        ExchangeConfig(exchange="Kraken", symbols=("a",))
+    with pytest.raises(ConfigError, match="binance: expected channels among"):
+        ExchangeConfig(exchange="binance", symbols=("a",), channels=("funding",))
+    with pytest.raises(ConfigError, match="expected feeds, found none"):
+        FeedHandlerConfig(feeds=())
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def simulators(*exchanges: str, symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT")) -> AsyncIterator[Any]:
+    """Simulated exchanges, by id."""
+    async with AsyncExitStack() as stack:
+        yield {
+            exchange: await stack.enter_async_context(SimulatedExchange(exchange, symbols, seed=7, rate=1000.0))
+            for exchange in exchanges
+        }
+
+
+def configured(sims: dict[str, SimulatedExchange], **options: Any) -> FeedHandlerConfig:
+    feeds = [
+        ExchangeConfig(
+            exchange=exchange,
+            symbols=SYMBOLS[exchange],
+            endpoints=Endpoints(ws=sim.ws_url, rest=sim.rest_url),
+            config=QUICK,
+        )
+        for exchange, sim in sims.items()
+    ]
+    return FeedHandlerConfig(**{"feeds": tuple(feeds), **options})
+
+
+@asynccontextmanager
+async def running(watcher: EventHandler, config: FeedHandlerConfig) -> AsyncIterator[Callable[[], session.Report]]:
+    """A session, which ends on leaving; what is yielded gives its report then."""
+    stop = asyncio.Event()
+    task = asyncio.ensure_future(session.live(watcher, config=config, stop=stop))
+    body = asyncio.current_task()
+    assert body is not None
+    task.add_done_callback(lambda done: None if stop.is_set() else body.cancel())
+    try:
+        yield task.result
+    except asyncio.CancelledError:
+        if not task.done():
+            raise
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 10)
+
+
+def live_books(watcher: Watcher) -> set[tuple[str, str]]:
+    """(exchange, raw symbol) of the books that are LIVE."""
+    newest = {(s.instrument.exchange, s.instrument.raw_symbol): s.new.name for s in watcher.book_statuses}
+    return {key for key, state in newest.items() if state == "LIVE"}
+
+
+async def test_feeds_of_two_exchanges_reach_one_handler_and_one_recording(tmp_path: Path) -> None:
+    watcher = Watcher()
+    path = tmp_path / "session.feeds"
+    async with simulators(SPOT, FUTURES) as sims:
+        async with running(watcher, configured(sims, record_to=str(path))) as report:
+            await watcher.until(lambda: len(live_books(watcher)) == 4)
+            sims[SPOT].inject(Gap(symbol="BTCUSDT"))
+            await watcher.until(lambda: "GAP" in [s.new.name for s in watcher.book_statuses])
+            await watcher.until(lambda: len(live_books(watcher)) == 4)
+            sims[FUTURES].inject(Disconnect())
+            await watcher.until(lambda: "STALE" in [s.new.name for s in watcher.book_statuses])
+            await watcher.until(lambda: len(live_books(watcher)) == 4)
+    assert {s.instrument.exchange for s in watcher.book_statuses if s.new.name == "GAP"} == {SPOT}
+    assert {s.instrument.exchange for s in watcher.book_statuses if s.new.name == "STALE"} == {FUTURES}
+    assert len({book.instrument.index for book in report().order_books}) == 4  # a handler tells them apart by it
+    with open_recording(path) as source:
+        assert {message.source for message in source} >= {1, 2}
+        assert [declared["exchange"] for declared in source.sources.values()] == [SPOT, FUTURES, FUTURES]
+        assert [i["exchange"] for i in source.sources[1]["instruments"]] == [SPOT, SPOT]
+    replayed = session.replay(EventHandler(), path)
+    assert replayed.is_same
+    assert replayed.callbacks == report().callbacks > 100
+
+
+async def test_a_symbol_that_one_exchange_does_not_know_is_refused_before_any_connection() -> None:
+    watcher = Watcher()
+    async with simulators(SPOT, FUTURES) as sims:
+        good, bad = configured(sims).feeds
+        wrong = ExchangeConfig(exchange=FUTURES, symbols=("BTC-USDC-PERP",), endpoints=bad.endpoints, config=QUICK)
+        with pytest.raises(UnknownSymbol, match=r"binance-futures: no instrument 'BTC-USDC-PERP'.*did you mean"):
+            await session.live(watcher, config=FeedHandlerConfig(feeds=(good, wrong)))
+    assert watcher.statuses() == []
+
+
+async def test_an_exchange_that_gives_no_list_is_named() -> None:
+    watcher = Watcher()
+    async with simulators(SPOT) as sims:
+        nobody = ExchangeConfig(
+            exchange=FUTURES,
+            symbols=("BTCUSDT",),
+            endpoints=Endpoints(ws="ws://127.0.0.1:1", rest="http://127.0.0.1:1"),
+            config=FeedConfig(rest=RestConfig(attempts=1)),
+        )
+        with pytest.raises(FetchError, match=r"http://127.0.0.1:1/fapi"):
+            await session.live(watcher, config=FeedHandlerConfig(feeds=(*configured(sims).feeds, nobody)))
+    assert watcher.statuses() == []
+
+
+async def test_a_refused_subscription_of_one_feed_ends_all_and_is_named() -> None:
+    watcher = Watcher()
+    async with simulators(SPOT, FUTURES) as sims:
+        with pytest.raises(SubscriptionRefused, match=r"^binance: ws://127.*code 2: Invalid request"):
+            async with running(watcher, configured(sims)):
+                await watcher.until(lambda: len(live_books(watcher)) == 4)
+                sims[SPOT].emit('{"error":{"code":2,"msg":"Invalid request"},"id":1}')
+                await asyncio.Event().wait()
+        told = len(watcher.updates)
+        sims[FUTURES].burst("BTCUSDT", 50)
+        await asyncio.wait_for(sims[FUTURES].wait_clients(0), 10)
+        assert len(watcher.updates) == told  # nobody is called any more
+
+
+async def test_what_stands_in_the_config_is_not_given_beside_it() -> None:
+    config = FeedHandlerConfig(feeds=(ExchangeConfig(exchange=SPOT, symbols=("BTC-USDT",)),))
+    for options in ({"policy": "none"}, {"record_to": "a"}, {"exchange": SPOT}, {"channels": ["book"]}):
+        with pytest.raises(ConfigError, match="in the config alone"):
+            await session.live(EventHandler(), config=config, **options)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="expected an exchange, or a FeedHandlerConfig"):
+        await session.live(EventHandler())
