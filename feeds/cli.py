@@ -33,7 +33,7 @@ from feeds.exchange import Endpoints, exchange_ids
 from feeds.exchange import exchange as find_exchange
 from feeds.inspection import Inspection, when
 from feeds.latency import Latency
-from feeds.recording import RawMessage, RawSource, RecordingConfig, open_session, session_files
+from feeds.recording import RawMessage, RawSource, open_session, session_files
 from feeds.recording import repair as repair_recording
 from feeds.session import Report
 from feeds.sinks.json_lines import JsonLines
@@ -164,6 +164,9 @@ _config_option = click.option(
     type=click.Path(exists=True, dir_okay=False),
     help="A TOML file of feeds, instead of EXCHANGE and SYMBOLS: see feeds.live.handler.load_config.",
 )
+_cache_option = click.option(
+    "--no-cache", is_flag=True, help="Fetch the lists of instruments, which else are kept on disk for a day."
+)
 
 
 def _feeds(
@@ -174,6 +177,7 @@ def _feeds(
     ws_url: str | None,
     rest_url: str | None,
     config_file: str | None,
+    no_cache: bool,
 ) -> FeedHandlerConfig:
     """Return what the command line, or the file that it names, says about feeds."""
     from feeds.live.handler import ExchangeConfig, FeedHandlerConfig, load_config
@@ -182,13 +186,23 @@ def _feeds(
         if exchange is not None or ws_url or rest_url or _is_given("channels"):
             raise click.UsageError("expected EXCHANGE, SYMBOLS, channels and addresses in the --config file alone")
         config = load_config(config_file)
-        return msgspec.structs.replace(config, policy=policy) if _is_given("policy") else config
+        if _is_given("policy"):
+            config = msgspec.structs.replace(config, policy=policy)
+        return _with_cache(config, no_cache)
     if exchange is None or not symbols:
         raise click.UsageError("expected EXCHANGE and SYMBOLS, or --config FILE")
     own = find_exchange(exchange).endpoints
     endpoints = Endpoints(ws=ws_url or own.ws, rest=rest_url or own.rest)
     feed = ExchangeConfig(exchange=exchange, symbols=symbols, channels=_channels(channels), endpoints=endpoints)
-    return FeedHandlerConfig(feeds=(feed,), policy=policy)
+    return _with_cache(FeedHandlerConfig(feeds=(feed,), policy=policy), no_cache)
+
+
+def _with_cache(config: FeedHandlerConfig, no_cache: bool) -> FeedHandlerConfig:
+    """Return the configuration with the user's cache folder, unless it names one; with none for `--no-cache`."""
+    from feeds.live.instrument_lists import cache_folder
+
+    folder = None if no_cache else config.instruments.cache_folder or str(cache_folder(os.environ))
+    return msgspec.structs.replace(config, instruments=msgspec.structs.replace(config.instruments, cache_folder=folder))
 
 
 def _is_given(parameter: str) -> bool:
@@ -254,6 +268,7 @@ def list_exchanges() -> None:
 @click.argument("exchange", required=False)
 @click.argument("symbols", nargs=-1)
 @_config_option
+@_cache_option
 @_channel_option
 @_policy_option
 @_strategy_option
@@ -288,6 +303,7 @@ def live(
 @click.argument("exchange", required=False)
 @click.argument("symbols", nargs=-1)
 @_config_option
+@_cache_option
 @click.option("-o", "--output", type=click.Path(), help="A new file; a folder with --rotate-*. A --config may name it.")
 @click.option("--append", is_flag=True, help="Add a segment to a file that is there.")
 @click.option("--rotate-bytes", type=click.IntRange(min=1), help="Begin a new file when one has so many bytes.")

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -15,7 +15,7 @@ import msgspec
 
 from feeds.book import BookState
 from feeds.decoder import Fetch, Reconnect, Refused, Resubscribe, Send
-from feeds.errors import DecodeError, FeedsError, FetchError, SubscriptionRefused
+from feeds.errors import DecodeError, FeedsError, FetchError, SubscriptionRefused, UnknownSymbol
 from feeds.events import EventHandler
 from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat
 from feeds.instrument import Instrument, Instruments
@@ -23,6 +23,7 @@ from feeds.latency import Latency
 from feeds.live.backoff import Backoff, BackoffConfig
 from feeds.live.first_data import FirstData
 from feeds.live.http import RestClient, RestConfig, address
+from feeds.live.instrument_lists import InstrumentCache, InstrumentList, InstrumentLists, InstrumentListsConfig
 from feeds.live.receiver import DEFAULT_LARGE_MESSAGE, Receiver
 from feeds.pipeline import Pipeline
 from feeds.recording import RecordingWriter
@@ -34,7 +35,7 @@ __all__ = ["FeedConfig", "LiveFeed"]
 
 GREETING_POLL = 0.01  # seconds
 
-_Listed = tuple[str, bytes, bytes]  # URL, body and reply of a request that lists instruments
+MAX_NAMED = 20  # instruments that one status names
 
 
 class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,7 +82,8 @@ class LiveFeed:
     then are named in front of the path: https://api.example/list becomes ENDPOINT/api.example/list.
     `policy` is the one under which `downstream` is conflated: unless it is "none", messages that a newer one of the
     same burst supersedes are not decoded, and "drained" makes one burst of all that has arrived.
-    `instruments` are those that several feeds into one `downstream` share.
+    `instruments` are those that several feeds into one `downstream` share. `lists` says where lists of instruments are
+    kept, and when they are fetched again: see `refresh_instruments`.
     `latency` measures the stages before `downstream`; on Linux the kernel is then asked when it received what was read.
     """
 
@@ -99,8 +101,11 @@ class LiveFeed:
         wrap: Callable[[EventHandler], EventHandler] | None = None,
         policy: str = "none",
         latency: Latency | None = None,
+        lists: InstrumentListsConfig | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.exchange = exchange
+        self._sleep = sleep  # between two looks at the list of instruments
         self.config = config or FeedConfig()
         self.endpoints = endpoints or exchange.endpoints
         self.instruments = Instruments() if instruments is None else instruments
@@ -114,9 +119,12 @@ class LiveFeed:
         self._policy = policy
         self._latency = latency
         self._rest = RestClient(self.endpoints.rest, self.config.rest, ssl_context, own_url=exchange.endpoints.rest)
-        self._catalogue = Instruments()  # all of the exchange's
-        self._listed: list[_Listed] = []
-        self._skipped: list[str] = []
+        self._lists_config = lists or InstrumentListsConfig()
+        cache = None
+        if self._lists_config.cache_folder is not None and self.endpoints.rest == exchange.endpoints.rest:
+            cache = InstrumentCache(self._lists_config.cache_folder, max_age=self._lists_config.max_age)
+        self._lists = InstrumentLists(exchange, self._rest, cache, max_pages=self.config.max_instrument_pages)
+        self._listed = InstrumentList([], is_cached=False)  # all instruments of the exchange
         self._stopping = asyncio.Event()
 
     async def __aenter__(self) -> LiveFeed:
@@ -140,26 +148,42 @@ class LiveFeed:
 
     async def prepare(self) -> None:
         """Learn what can be subscribed; UnknownSymbol, ConfigError or FetchError."""
-        await self._load_instruments()
-        self._plans = self.exchange.plan(self._subscriptions, self._catalogue)
+        self._listed = await self._lists.load()
+        try:
+            self._plans = self._plan()
+        except UnknownSymbol:
+            if not self._listed.is_cached:
+                raise
+            self._listed = await self._lists.load(fresh=True)  # it may have been listed since
+            self._plans = self._plan()
+
+    def _plan(self) -> list[ConnectionPlan]:
+        return self.exchange.plan(self._subscriptions, self._listed.instruments)
 
     def open(self) -> None:
         """Make the lines, which are not connected yet, and declare them to the recording."""
         # Only what is subscribed is known to the decoders, in an order that a replay can repeat.
         for subscription in self._subscriptions:
-            self.instruments.add_described(self._catalogue.resolve(self.exchange.id, subscription.symbol).describe())
+            instrument = self._listed.instruments.resolve(self.exchange.id, subscription.symbol)
+            self.instruments.add_described(instrument.describe())
         self.lines = [self._line(plan) for plan in self._plans]
-        for url, body, reply in self._listed if self.lines else ():
-            self.lines[0].receiver.exchanged(INSTRUMENTS_TAG, url, body, reply)
-        self._listed.clear()
-        if self._skipped and self.lines:
-            reason = f"{len(self._skipped)} entries of the instrument list skipped, the first: {self._skipped[0]}"
-            self.lines[0].receiver.status("problem", reason)
+        self._tell_list()
+
+    def _tell_list(self) -> None:
+        """Have the list recorded, wherever it came from, so that the recording can be served; tell what is wrong."""
+        if self.lines:
+            receiver = self.lines[0].receiver
+            for reply in self._listed.replies:
+                receiver.exchanged(INSTRUMENTS_TAG, reply.url, reply.body, reply.reply)
+            for problem in self._listed.problems:
+                receiver.status("problem", problem)
+        self._listed.replies.clear()
+        self._listed.problems.clear()
 
     async def serve(self) -> None:
         """Connect, and serve until stopped; raises what ends one of the lines."""
         tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(line.run()) for line in self.lines]
-        tasks.append(asyncio.ensure_future(self._stopping.wait()))
+        tasks += [asyncio.ensure_future(self._stopping.wait()), asyncio.ensure_future(self._keep_refreshing())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -171,19 +195,44 @@ class LiveFeed:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _load_instruments(self) -> None:
-        """Read all pages of all lists of instruments into the catalogue."""
-        for wanted in self.exchange.instruments_urls:
-            fetch = wanted if isinstance(wanted, Fetch) else Fetch(wanted, "")
-            url: str | None = fetch.url
-            for _ in range(self.config.max_instrument_pages):
-                if url is None:
-                    break
-                reply = await self._rest.get(url, fetch.body)
-                if self._writer is not None:
-                    self._listed.append((url, fetch.body, reply))
-                self._skipped += self.exchange.load_instruments(reply, self._catalogue)
-                url = self.exchange.next_page(url, reply)
+    async def refresh_instruments(self) -> None:
+        """Fetch the list of instruments anew, so that new ones can be subscribed; tell what has changed.
+
+        `run` does so by itself every `InstrumentListsConfig.refresh_interval`. A list that does not come is told as a
+        problem. What has changed is told as FeedStatus("instruments_changed"), and for each instrument that is
+        subscribed and has vanished FeedStatus("instrument_gone", its symbol) comes from its connection.
+        """
+        try:
+            listed = await self._lists.load(fresh=True)
+        except (FetchError, DecodeError) as error:
+            self._status("problem", f"instruments not refreshed: {error}")
+            return
+        before, now = _raw_symbols(self._listed), _raw_symbols(listed)
+        self._listed = listed
+        if before == now:  # then those that the recording has do for it
+            self._listed.replies.clear()
+        self._tell_list()
+        if before == now:
+            return
+        changes = [
+            f"{len(names)} {what}: {', '.join(names[:MAX_NAMED])}{', ...' if len(names) > MAX_NAMED else ''}"
+            for what, names in (("new", sorted(now - before)), ("gone", sorted(before - now)))
+            if names
+        ]
+        self._status("instruments_changed", "; ".join(changes))
+        for line in self.lines:
+            for name in sorted({raw_symbol for raw_symbol, _ in line.plan.serves} & (before - now)):
+                line.tell("instrument_gone", name)
+
+    def _status(self, status: str, reason: str) -> None:
+        """Tell what is about the feed as a whole."""
+        if self.lines:
+            self.lines[0].tell(status, reason)
+
+    async def _keep_refreshing(self) -> None:
+        while True:
+            await self._sleep(self._lists_config.refresh_interval)
+            await self.refresh_instruments()
 
     def _line(self, plan: ConnectionPlan) -> Line:
         url = address(self.endpoints.ws, self.exchange.endpoints.ws, plan.path)
@@ -377,7 +426,7 @@ class Line:
         for instrument, channel in self._silent:
             if (instrument, channel) not in told:
                 reason = f"{instrument.raw_symbol} {channel}: nothing came within {timeout:g} s of subscribing"
-                self._guard(partial(self.receiver.status, "silent_subscription", reason))
+                self.tell("silent_subscription", reason)
 
     async def _send_all(self, messages: Sequence[bytes | Callable[[int], bytes]]) -> None:
         for number, message in enumerate(messages):
@@ -453,6 +502,11 @@ class Line:
 
     # --- helpers ----------------------------------------------------------------------------------
 
+    def tell(self, status: str, reason: str) -> None:
+        """Have a status recorded and passed on; what a handler raises at it ends the line."""
+        if not self.receiver.is_detached:
+            self._guard(partial(self.receiver.status, status, reason))
+
     def _guard(self, call: Callable[[], None]) -> None:
         """Call into the pipeline from outside a frame: what a handler raises ends the line."""
         try:
@@ -479,6 +533,10 @@ class Line:
         for task in self._helpers:
             task.cancel()
         self._snapshot_wait.clear()
+
+
+def _raw_symbols(listed: InstrumentList) -> set[str]:
+    return {instrument.raw_symbol for instrument in listed.instruments}
 
 
 def _known(pipeline: Pipeline, raw_symbol: str) -> Instrument:

@@ -21,6 +21,7 @@ from feeds.exchange import exchange as find_exchange
 from feeds.instrument import Instruments
 from feeds.latency import Latency
 from feeds.live.feed import FeedConfig, Line, LiveFeed
+from feeds.live.instrument_lists import InstrumentListsConfig
 from feeds.recording import RecordingConfig, RecordingWriter
 from feeds.subscription import DEFAULT_CHANNELS, Subscription, subscriptions
 
@@ -67,6 +68,7 @@ class FeedHandlerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     policy: str = "batch"
     record_to: str | None = None
     recording: RecordingConfig = RecordingConfig()
+    instruments: InstrumentListsConfig = InstrumentListsConfig()
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
@@ -170,6 +172,7 @@ class FeedHandler:
                 wrap=wrap,
                 policy=config.policy,
                 latency=latency,
+                lists=config.instruments,
             )
             for wanted in config.feeds
         }
