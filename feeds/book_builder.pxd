@@ -31,6 +31,7 @@ cdef class BookBuilder(Stage):
         readonly object new_sequence     # () -> Sequence, and what checksums are compared by: of the decoder's protocol
         readonly Checksum checksum
         list _entries                    # by instrument index, None where there is no book
+        set _dropped                     # indexes of instruments whose messages make no book
         BookUpdate _update
         readonly Py_ssize_t max_pending_levels
         readonly Py_ssize_t max_levels
@@ -42,7 +43,7 @@ cdef class BookBuilder(Stage):
         readonly uint64_t mismatched     # messages whose checksum was not
         readonly uint64_t unfit          # times a book was given up because a level did not fit int64 at new decimals
 
-    cdef _Entry _entry(self, BookDelta delta)
+    cdef _Entry _entry(self, BookDelta delta)            # None: the book was dropped
     cdef _Entry _find(self, Instrument instrument)       # None: no message of it has come
     # False: a level does not fit, or the checksum is another, and the book was given up.
     cdef bint _apply(self, _Entry entry, BookDelta delta) except -1

@@ -68,6 +68,10 @@ class BookBuilder(Stage):
         """The snapshot that was asked for will not come: the next delta asks again, unless the book is LIVE."""
     def on_lost(self, instrument: Instrument, reason: str, ts_recv: int) -> None:
         """A message that held a change of the book could not be read: the book is given up, as with a gap."""
+    def drop(self, instrument: Instrument, ts_recv: int) -> None:
+        """Forget an unsubscribed instrument's book: it becomes STALE, and messages under way make no new one."""
+    def keep(self, instrument: Instrument) -> None:
+        """Make a book of the instrument's messages again: it is subscribed again."""
     def refresh(self, instrument: Instrument) -> bool:
         """Ask for a snapshot that will replace a book that is LIVE; False where nothing was asked for."""
     def is_awaiting(self, instrument: Instrument) -> bool:

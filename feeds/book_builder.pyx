@@ -38,6 +38,8 @@ cdef class BookBuilder(Stage):
        too, so that those that the snapshot does not contain are applied to it when it replaces the book. One that is older
        than the book was when it was asked for is not taken.
 
+    9. `drop` ends a book until `keep` lets the next message begin a new one.
+
     While a book is crossed no `on_book` tells of it; the first one after counts what was not told in `merged`.
     `max_pending_levels` bounds what is held per book (levels that there is memory for); beyond it the oldest deltas are
     dropped, which the join finds out.
@@ -51,6 +53,7 @@ cdef class BookBuilder(Stage):
         self.new_sequence = new_sequence
         self.checksum = checksum
         self._entries = []
+        self._dropped = set()
         self._update = BookUpdate.__new__(BookUpdate)
         self.max_pending_levels = max_pending_levels
         self.max_levels = max_levels
@@ -82,6 +85,8 @@ cdef class BookBuilder(Stage):
         if self.latency is not None and self.latency.measuring:
             self.latency.decoded()
         entry = self._entry(event)
+        if entry is None:
+            return
         self.downstream.on_book_delta(event)
         if self.latency is not None and self.latency.measuring:
             self.latency.book_began()
@@ -162,6 +167,21 @@ cdef class BookBuilder(Stage):
         cdef _Entry entry = self._find(instrument)
         return entry is not None and entry.asked
 
+    def drop(self, Instrument instrument not None, int64_t ts_recv):
+        """Forget an unsubscribed instrument's book: it becomes STALE, and messages under way make no new one."""
+        cdef _Entry entry = self._find(instrument)
+        self._dropped.add(instrument.index)
+        if entry is None:
+            return
+        _drop_held(entry)
+        entry.book.clear()
+        self._entries[instrument.index] = None
+        self._turn(entry, STALE, "unsubscribed", 0, ts_recv)
+
+    def keep(self, Instrument instrument not None):
+        """Make a book of the instrument's messages again: it is subscribed again."""
+        self._dropped.discard(instrument.index)
+
     cdef _Entry _find(self, Instrument instrument):
         return <_Entry> self._entries[instrument.index] if instrument.index < len(self._entries) else None
 
@@ -174,6 +194,8 @@ cdef class BookBuilder(Stage):
                 return entry
         else:
             self._entries.extend([None] * (index + 1 - len(self._entries)))
+        if index in self._dropped:
+            return None
         entry = _Entry.__new__(_Entry)
         entry.book = OrderBook(delta.instrument, max_levels=self.max_levels, max_window=self.max_window)
         entry.sequence = self.new_sequence()

@@ -62,6 +62,8 @@ class ConnectionPlan(msgspec.Struct, frozen=True):
     awaits_greeting: bool = False  # subscribe when the exchange has sent something
     subscribe_after: float = 0.0  # seconds, after that
     serves: Sequence_[tuple[str, str]] = ()  # (raw symbol, channel), each that one of the streams is a part of
+    args: Sequence_[Any] = ()  # of the topics that are subscribed
+    topic_path: str = ""  # their path
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -108,6 +110,7 @@ class Exchange:
     resnapshot_interval: float | None = None
     max_topics_per_connection = 100
     max_topics_per_message = 50
+    subscriptions_replace = False  # a message that subscribes ends all subscriptions before it
     older: Sequence_[Older] = ()
     # What an address of the exchange, WebSocket or REST, looks like: for recordings that have addresses.
     urls: re.Pattern[str] | None = None
@@ -186,9 +189,47 @@ class Exchange:
             if channel not in self.channels:
                 raise ConfigError(f"{self.id}: expected channels among {', '.join(self.channels)}, found {channel!r}")
 
-    def plan(self, subscriptions: Sequence_[Subscription], instruments: Instruments) -> list[ConnectionPlan]:
-        """Return connections that serve the subscriptions within the exchange's limits; UnknownSymbol, ConfigError."""
-        by_path: dict[str, tuple[list[Any], list[list[tuple[str, str]]]]] = {}  # args, and what each serves
+    def plan(
+        self,
+        subscriptions: Sequence_[Subscription],
+        instruments: Instruments,
+        current: Sequence_[ConnectionPlan] = (),
+    ) -> list[ConnectionPlan]:
+        """Return connections that serve the subscriptions within the exchange's limits; UnknownSymbol, ConfigError.
+
+        Those that there are stand first, in their order: the same object where nothing changes, without what is not
+        wanted any more, with what is new as far as there is room. One that has nothing left has no `args`.
+        """
+        wanted = self._wanted_topics(subscriptions, instruments)
+        keys = [[key for arg in plan.args if (key := (plan.topic_path, _key(arg))) in wanted] for plan in current]
+        paths = [plan.topic_path for plan in current]
+        planned = set(chain(*keys))
+        for key in wanted:
+            if key in planned:
+                continue
+            with_room = (
+                number
+                for number, path in enumerate(paths)
+                if path == key[0] and len(keys[number]) < self.max_topics_per_connection
+            )
+            number = next(with_room, len(paths))
+            if number == len(paths):
+                paths.append(key[0])
+                keys.append([])
+            keys[number].append(key)
+        plans = [self._planned(path, [wanted[key] for key in mine]) for path, mine in zip(paths, keys, strict=True)]
+        for number, (plan, before) in enumerate(zip(plans, current, strict=False)):
+            if (plan.args, plan.serves) == (before.args, before.serves):
+                plans[number] = before
+            elif not plan.args:
+                plans[number] = msgspec.structs.replace(before, subscribe=(), streams=[], serves=[], args=[])
+        return plans
+
+    def _wanted_topics(
+        self, subscriptions: Sequence_[Subscription], instruments: Instruments
+    ) -> dict[tuple[str, bytes], tuple[Any, list[tuple[str, str]]]]:
+        """Return, by path and name, the arg of each topic and what it serves."""
+        wanted: dict[tuple[str, bytes], tuple[Any, list[tuple[str, str]]]] = {}
         for subscription in subscriptions:
             instrument = instruments.resolve(self.id, subscription.symbol)
             self.check_channels(subscription)
@@ -197,17 +238,42 @@ class Exchange:
                 if not topics:
                     raise ConfigError(f"{self.id}: {instrument.raw_symbol} has no {channel}")
                 for topic in topics:
-                    args, serves = by_path.setdefault(topic.path, ([], []))
-                    if topic.arg not in args:
-                        args.append(topic.arg)
-                        serves.append([])
-                    serves[args.index(topic.arg)].append((instrument.raw_symbol, channel))
-        size = self.max_topics_per_connection
-        return [
-            msgspec.structs.replace(self.connection(path, part), serves=list(dict.fromkeys(chain(*served))))
-            for path, (args, serves) in by_path.items()
-            for part, served in zip(_parts(args, size), _parts(serves, size), strict=True)
-        ]
+                    _, serves = wanted.setdefault((topic.path, _key(topic.arg)), (topic.arg, []))
+                    serves.append((instrument.raw_symbol, channel))
+        return wanted
+
+    def _planned(self, path: str, topics: Sequence_[tuple[Any, list[tuple[str, str]]]]) -> ConnectionPlan:
+        args = [arg for arg, _ in topics]
+        if not args:
+            return ConnectionPlan(path, (), [], topic_path=path, args=[], serves=[])
+        serves = list(dict.fromkeys(chain(*(served for _, served in topics))))
+        return msgspec.structs.replace(self.connection(path, args), serves=serves, args=args, topic_path=path)
+
+    def unsubscribe_message(self, path: str, args: Sequence_[Any], number: int) -> bytes | None:
+        """Return the message that ends the subscription to `args`, None where the exchange has none for them."""
+        return None
+
+    def change_messages(
+        self, before: ConnectionPlan, after: ConnectionPlan
+    ) -> Sequence_[bytes | Callable[[int], bytes]] | None:
+        """Return what to send on a connection that serves one plan so that it serves another.
+
+        None where no message does that: the connection then has to be made anew.
+        """
+        path = after.topic_path
+        if self.subscriptions_replace:
+            return self.subscribe_messages(path, after.args)
+        messages: list[bytes | Callable[[int], bytes]] = []
+        removed = [arg for arg in before.args if arg not in after.args]
+        for number, part in enumerate(_parts(removed, self.max_topics_per_message), 1):
+            message = self.unsubscribe_message(path, part, number)
+            if message is None:
+                return None
+            messages.append(message)
+        if added := [arg for arg in after.args if arg not in before.args]:
+            # Without what sets up the connection, which has been sent.
+            messages += [m for m in self.subscribe_messages(path, added) if m not in before.subscribe]
+        return messages
 
     def connection(self, path: str, args: Sequence_[Any]) -> ConnectionPlan:
         """Return one connection that serves `args`."""
@@ -219,6 +285,10 @@ class Exchange:
     def ticket_url(self, plan: ConnectionPlan, reply: bytes) -> str:
         """Return the address to connect to, made of the reply to the plan's ticket; DecodeError."""
         raise NotImplementedError(f"{self.id}: connects without a ticket")
+
+
+def _key(arg: Any) -> bytes:
+    return msgspec.json.encode(arg)
 
 
 def _parts(items: Sequence_[Any], size: int) -> Iterable[list[Any]]:

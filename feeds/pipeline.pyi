@@ -79,5 +79,9 @@ class Pipeline:
         """Pass on what the live shell has found out about the connection."""
     def on_resnapshot(self, symbol: str, ts_recv: int) -> None:
         """A snapshot is due of a book that is LIVE, by the exchange's symbol: a status tells where it is asked for."""
+    def on_subscribed(self, symbol: str, channels: str, ts_recv: int) -> None:
+        """Channels ("book, trade") of an instrument, by the exchange's symbol, are subscribed from now on."""
+    def on_unsubscribed(self, symbol: str, channels: str, ts_recv: int) -> None:
+        """Channels of an instrument are not wanted any more. Its book is dropped where it is among them."""
     def on_fetch_failed(self, tag: str, ts_recv: int, reason: str) -> None:
         """A `Fetch` will not be answered: whoever waits for it may ask again."""

@@ -335,6 +335,21 @@ cdef class Pipeline:
         if instrument is not None and self.books.refresh(instrument):
             self.on_status("resnapshot", symbol, ts_recv)
 
+    def on_subscribed(self, str symbol, str channels, int64_t ts_recv):
+        """Channels ("book, trade") of an instrument, by the exchange's symbol, are subscribed from now on."""
+        instrument = self.decoder.instruments.known(self.exchange, symbol)
+        if instrument is not None and _has_book(channels):
+            self.books.keep(instrument)
+        self.on_status("subscribed", f"{symbol}: {channels}", ts_recv)
+
+    def on_unsubscribed(self, str symbol, str channels, int64_t ts_recv):
+        """Channels of an instrument are not wanted any more. Its book is dropped where it is among them."""
+        self._settle(ts_recv)
+        instrument = self.decoder.instruments.known(self.exchange, symbol)
+        if instrument is not None and _has_book(channels):
+            self.books.drop(instrument, ts_recv)
+        self.on_status("unsubscribed", f"{symbol}: {channels}", ts_recv)
+
     def on_fetch_failed(self, str tag, int64_t ts_recv, str reason):
         """A `Fetch` will not be answered: whoever waits for it may ask again."""
         self._fail(tag)
@@ -353,6 +368,10 @@ cdef class Pipeline:
             self.books.on_feed_status(
                 FeedStatus(self.exchange, "problem", f"{kind}: {error}", source=self.source, ts_recv=ts_recv))
         problem.count += 1
+
+
+def _has_book(channels):
+    return not {"book", "book_top"}.isdisjoint(channels.split(", "))
 
 
 cdef bint _is_whole(const char* data, Py_ssize_t size, const char* payload, const char* ending,

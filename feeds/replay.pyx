@@ -142,6 +142,10 @@ cdef class Replay:
             pipeline.on_fetch_failed(decision.tag, message.ts_recv, decision.reason)
         elif decision.status == "resnapshot":
             pipeline.on_resnapshot(decision.tag, message.ts_recv)
+        elif decision.status == "subscribed":
+            pipeline.on_subscribed(decision.tag, decision.reason, message.ts_recv)
+        elif decision.status == "unsubscribed":
+            pipeline.on_unsubscribed(decision.tag, decision.reason, message.ts_recv)
         else:
             pipeline.on_status(decision.status, decision.reason, message.ts_recv)
 
@@ -152,16 +156,34 @@ cdef class Replay:
             raise RecordingError(f"{self.source.path}: expected {what} as JSON, found {excerpt(payload)}: {error}") from None
 
     def _add_pipeline(self, int number, declared):
-        """Make a source's pipeline. One that the next file of a session declares again goes on; that of another run ends."""
+        """Make a source's pipeline. One that is declared again goes on; that of another run ends.
+
+        The next file of a session does so, and a live feed that has subscribed to further instruments.
+        """
         cdef Pipeline known = self._pipelines.get(number)
         if known is not None:
-            if self._runs[number] == (self.source.run, declared):
+            run, before = self._runs[number]
+            if run == self.source.run and _is_same_connection(before, declared):
+                if declared != before:
+                    self._add_instruments(number, declared)
+                    self._runs[number] = (run, declared)
                 return
-            if self._runs[number][0] != self.source.run:
+            if run != self.source.run:
                 if not known._disconnected:
                     known.on_disconnected("its recording ended", self.ts_recv)
         if not isinstance(declared, dict) or not isinstance(declared.get("exchange"), str):
             raise RecordingError(f"{self.source.path}: expected source {number} to declare its exchange, found {declared!r}")
+        self._add_instruments(number, declared)
+        self._last_pipeline = None
+        handler = self.handler if self._wrap is None else self._wrap(self.handler)
+        spoken = exchange(declared["exchange"]).spoken(str(declared.get("url", "")), self.source.ts_recv)
+        pipeline = Pipeline(spoken, self.instruments, handler, source=number, reference=self.reference,
+                            skip_superseded=self.skip_superseded, latency=self.latency)
+        self._pipelines[number] = pipeline
+        self._runs[number] = (self.source.run, declared)
+        self._all_pipelines.append(pipeline)
+
+    def _add_instruments(self, int number, declared):
         described = declared.get("instruments")
         if described is None:
             self.instruments.infer_exchange(declared["exchange"])
@@ -171,14 +193,6 @@ cdef class Replay:
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise RecordingError(f"{self.source.path}: expected source {number} to describe instruments, found "
                                  f"{type(error).__name__}: {error}") from error
-        self._last_pipeline = None
-        handler = self.handler if self._wrap is None else self._wrap(self.handler)
-        spoken = exchange(declared["exchange"]).spoken(str(declared.get("url", "")), self.source.ts_recv)
-        pipeline = Pipeline(spoken, self.instruments, handler, source=number, reference=self.reference,
-                            skip_superseded=self.skip_superseded, latency=self.latency)
-        self._pipelines[number] = pipeline
-        self._runs[number] = (self.source.run, declared)
-        self._all_pipelines.append(pipeline)
 
     cdef Pipeline _pipeline(self, int number):
         if number == self._last_number and self._last_pipeline is not None:
@@ -189,6 +203,10 @@ cdef class Replay:
         self._last_number = number
         self._last_pipeline = pipeline
         return self._last_pipeline
+
+
+def _is_same_connection(one, other):
+    return isinstance(other, dict) and all(one.get(key) == other.get(key) for key in ("exchange", "url"))
 
 
 cdef class ReplayWindow(Stage):

@@ -514,6 +514,9 @@ class Binance(Exchange):
     def subscribe_message(self, path: str, args: Sequence[str], number: int) -> bytes:
         return orjson.dumps({"method": "SUBSCRIBE", "params": args, "id": number})
 
+    def unsubscribe_message(self, path: str, args: Sequence[str], number: int) -> bytes:
+        return orjson.dumps({"method": "UNSUBSCRIBE", "params": args, "id": number})
+
 
 def _positive(text: str | None) -> str | None:
     """Return a tick or lot size, None where the exchange says 0: it has none."""

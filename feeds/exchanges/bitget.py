@@ -560,6 +560,9 @@ class Bitget(Exchange):
     def subscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
         return _request("subscribe", args)
 
+    def unsubscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
+        return _request("unsubscribe", args)
+
 
 class BitgetV1(Bitget):
     """Bitget as its API v1 spoke: for recordings."""

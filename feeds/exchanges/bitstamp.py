@@ -249,5 +249,8 @@ class Bitstamp(Exchange):
     def subscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
         return msgspec.json.encode({"event": "bts:subscribe", "data": {"channel": args[0]}})
 
+    def unsubscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
+        return msgspec.json.encode({"event": "bts:unsubscribe", "data": {"channel": args[0]}})
+
 
 EXCHANGE = Bitstamp()

@@ -511,6 +511,9 @@ class Bybit(Exchange):
     def subscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
         return _request("subscribe", args)
 
+    def unsubscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
+        return _request("unsubscribe", args)
+
 
 class BybitOld(Bybit):
     """Bybit before v5: for recordings."""

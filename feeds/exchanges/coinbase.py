@@ -233,5 +233,8 @@ class Coinbase(Exchange):
     def subscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
         return _request("subscribe", args)
 
+    def unsubscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
+        return _request("unsubscribe", args)
+
 
 EXCHANGE = Coinbase()

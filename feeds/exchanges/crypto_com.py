@@ -356,6 +356,9 @@ class CryptoCom(Exchange):
     def subscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
         return _request("subscribe", args, number)
 
+    def unsubscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
+        return _request("unsubscribe", args, number)
+
     def connection(self, path: str, args: Sequence[Any]) -> ConnectionPlan:
         return msgspec.structs.replace(super().connection(path, args), subscribe_after=1.0)
 

@@ -458,6 +458,9 @@ class Deribit(Exchange):
     def subscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
         return _request(number * ASKED + len(args), "public/subscribe", {"channels": list(args)})
 
+    def unsubscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
+        return _request(0, "public/unsubscribe", {"channels": list(args)})
+
     def subscribe_messages(self, path: str, args: Sequence[Any]) -> Sequence[bytes | Callable[[int], bytes]]:
         heartbeat = _request(0, "public/set_heartbeat", {"interval": HEARTBEAT})
         return [heartbeat, *super().subscribe_messages(path, args)]

@@ -468,6 +468,9 @@ class Dydx(Exchange):
     def subscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
         return _request("subscribe", args[0])
 
+    def unsubscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
+        return _request("unsubscribe", args[0])
+
     def connection(self, path: str, args: Sequence[Any]) -> ConnectionPlan:
         return msgspec.structs.replace(super().connection(path, args), awaits_greeting=True)
 

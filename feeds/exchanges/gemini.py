@@ -323,6 +323,9 @@ class Gemini(Exchange):
     def subscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
         return _request(str(number), "SUBSCRIBE", args)
 
+    def unsubscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
+        return _request(str(number), "UNSUBSCRIBE", args)
+
 
 class GeminiV2(Gemini):
     """Gemini's Market Data v2: for recordings."""

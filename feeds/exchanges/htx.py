@@ -433,5 +433,8 @@ class Htx(Exchange):
     def subscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
         return msgspec.json.encode({"sub": args[0], "id": str(number)})
 
+    def unsubscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
+        return msgspec.json.encode({"unsub": args[0], "id": str(number)})
+
 
 EXCHANGE = Htx()

@@ -275,5 +275,10 @@ class HtxSwap(Htx):
             return msgspec.json.encode({"op": "sub", "cid": str(number), "topic": args[0]})
         return _subscription(args[0], str(number))
 
+    def unsubscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
+        if path.endswith("-notification"):
+            return msgspec.json.encode({"op": "unsub", "cid": str(number), "topic": args[0]})
+        return super().unsubscribe_message(path, args, number)
+
 
 EXCHANGE = HtxSwap()

@@ -495,5 +495,8 @@ class Okx(Exchange):
     def subscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
         return _request("subscribe", args)
 
+    def unsubscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
+        return _request("unsubscribe", args)
+
 
 EXCHANGE = Okx()

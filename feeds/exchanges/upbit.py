@@ -282,6 +282,7 @@ class Upbit(Exchange):
     heartbeat = Heartbeat(20.0, b"PING")
     max_topics_per_connection = 1000
     max_topics_per_message = 1000
+    subscriptions_replace = True
     urls = re.compile(r"//((sg|id|th)-)?api\.upbit\.com\b")
     messages = re.compile(
         rb'^\{"ty":"(trade|orderbook|ticker)","cd":"|^\{"type":"orderbook","code":"[^"]+","timestamp":\d'

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -15,7 +15,7 @@ import msgspec
 
 from feeds.book import BookState
 from feeds.decoder import Fetch, Reconnect, Refused, Resubscribe, Send
-from feeds.errors import DecodeError, FeedsError, FetchError, SubscriptionRefused, UnknownSymbol
+from feeds.errors import ConfigError, DecodeError, FeedsError, FetchError, SubscriptionRefused, UnknownSymbol
 from feeds.events import EventHandler
 from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat
 from feeds.instrument import Instrument, Instruments
@@ -111,7 +111,11 @@ class LiveFeed:
         self.instruments = Instruments() if instruments is None else instruments
         self.lines: list[Line] = []
         self._subscriptions = list(subscriptions)
+        self._wanted: dict[str, tuple[str, ...]] = {}  # by raw symbol the channels
         self._plans: list[ConnectionPlan] = []
+        self._serving: list[asyncio.Future[None]] = []
+        self._failed: asyncio.Future[None] | None = None  # what ends the feed
+        self._is_changing = False
         self._downstream = downstream
         self._ssl = ssl_context
         self._writer = writer
@@ -119,6 +123,7 @@ class LiveFeed:
         self._policy = policy
         self._latency = latency
         self._rest = RestClient(self.endpoints.rest, self.config.rest, ssl_context, own_url=exchange.endpoints.rest)
+        self._names: set[str] = set()  # of the exchange's instruments, as it listed them last
         self._lists_config = lists or InstrumentListsConfig()
         cache = None
         if self._lists_config.cache_folder is not None and self.endpoints.rest == exchange.endpoints.rest:
@@ -158,16 +163,116 @@ class LiveFeed:
             self._plans = self._plan()
 
     def _plan(self) -> list[ConnectionPlan]:
-        return self.exchange.plan(self._subscriptions, self._listed.instruments)
+        self._wanted.clear()
+        for subscription in self._subscriptions:
+            raw_symbol = self._resolve(subscription).raw_symbol
+            self._wanted[raw_symbol] = _with(self._wanted.get(raw_symbol, ()), subscription)
+        return self._planned([])
+
+    def _planned(self, current: Sequence[ConnectionPlan]) -> list[ConnectionPlan]:
+        wanted = [Subscription(raw_symbol, channels) for raw_symbol, channels in self._wanted.items()]
+        return self.exchange.plan(wanted, self._listed.instruments, current)
+
+    def _resolve(self, subscription: Subscription) -> Instrument:
+        return self._listed.instruments.resolve(self.exchange.id, subscription.symbol)
+
+    def _learn(self, raw_symbols: Iterable[str]) -> None:
+        """Make instruments known to the decoders: only what is subscribed, in an order that a replay can repeat."""
+        for raw_symbol in raw_symbols:
+            instrument = self._listed.instruments.resolve(self.exchange.id, raw_symbol)
+            self.instruments.add_described(instrument.describe())
 
     def open(self) -> None:
         """Make the lines, which are not connected yet, and declare them to the recording."""
-        # Only what is subscribed is known to the decoders, in an order that a replay can repeat.
-        for subscription in self._subscriptions:
-            instrument = self._listed.instruments.resolve(self.exchange.id, subscription.symbol)
-            self.instruments.add_described(instrument.describe())
+        self._names = {instrument.raw_symbol for instrument in self._listed.instruments}
+        self._learn(self._wanted)
         self.lines = [self._line(plan) for plan in self._plans]
         self._tell_list()
+
+    # --- while it runs ----------------------------------------------------------------------------
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """What is subscribed now, by the exchange's symbols."""
+        return [Subscription(raw_symbol, channels) for raw_symbol, channels in self._wanted.items()]
+
+    def add(self, subscription: Subscription) -> None:
+        """Subscribe to further channels, of a further instrument or one that is subscribed; soon, for callbacks too.
+
+        Connections that have room for it get messages, paced as the exchange wants it; else there will be a new one.
+        Each connection that changes tells FeedStatus("subscribed"). UnknownSymbol, ConfigError.
+        """
+        self._check_is_serving()
+        instrument = self._resolve(subscription)
+        self.exchange.plan([subscription], self._listed.instruments)  # or it says why not
+        self._wanted[instrument.raw_symbol] = _with(self._wanted.get(instrument.raw_symbol, ()), subscription)
+        self._change_soon()
+
+    def remove(self, subscription: Subscription) -> None:
+        """End the subscription to channels of an instrument; soon, for callbacks too. ConfigError where there is none.
+
+        Where the exchange has no message for that, the connection is made anew. The instrument's book, if it is among
+        the channels, becomes STALE with the reason "unsubscribed", and is no more; trades and quotes that are under way
+        still come. Each connection that changes tells FeedStatus("unsubscribed").
+        """
+        self._check_is_serving()
+        raw_symbol = self._resolve(subscription).raw_symbol
+        subscribed = self._wanted.get(raw_symbol, ())
+        if missing := [channel for channel in subscription.channels if channel not in subscribed]:
+            raise ConfigError(
+                f"{self.exchange.id}: expected a subscription to {raw_symbol} {', '.join(missing)}, found none"
+            )
+        left = tuple(channel for channel in subscribed if channel not in subscription.channels)
+        if left:
+            self._wanted[raw_symbol] = left
+        else:
+            del self._wanted[raw_symbol]
+        self._change_soon()
+
+    def _check_is_serving(self) -> None:
+        if self._failed is None:
+            raise ConfigError(f"{self.exchange.id}: expected a feed that runs, found one that does not")
+
+    def _change_soon(self) -> None:
+        """Have the lines changed, once for all that is wanted in one turn of the loop, and never inside a callback."""
+        if not self._is_changing:
+            self._is_changing = True
+            asyncio.get_running_loop().call_soon(self._change)
+
+    def _change(self) -> None:
+        self._is_changing = False
+        if self._failed is None or self._failed.done():
+            return
+        try:
+            self._learn(self._wanted)
+            plans = self._planned([line.plan for line in self.lines])
+            for line, plan in zip(self.lines, plans, strict=False):
+                if plan is not line.plan:
+                    self._declare(line, plan)
+                    line.change(plan)
+            for plan in plans[len(self.lines) :]:
+                line = self._line(plan)
+                self.lines.append(line)
+                line.tell_changes(())
+                self._start(line)
+        except Exception as error:
+            self._fail(error)
+
+    def _declare(self, line: Line, plan: ConnectionPlan) -> None:
+        """Tell the recording what a connection is about to serve, too."""
+        if self._writer is not None:
+            line.streams += [stream for stream in plan.streams if stream not in line.streams]
+            self._writer.declare_again(
+                line.receiver.source, self.exchange.id, line.url, **self._declaration(line.streams)
+            )
+
+    def _declaration(self, streams: Sequence[str]) -> dict[str, Any]:
+        described = [i.describe() for i in self.instruments if i.exchange == self.exchange.id]
+        return {"streams": streams, "instruments": described}
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
 
     def _tell_list(self) -> None:
         """Have the list recorded, wherever it came from, so that the recording can be served; tell what is wrong."""
@@ -182,18 +287,36 @@ class LiveFeed:
 
     async def serve(self) -> None:
         """Connect, and serve until stopped; raises what ends one of the lines."""
-        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(line.run()) for line in self.lines]
-        tasks += [asyncio.ensure_future(self._stopping.wait()), asyncio.ensure_future(self._keep_refreshing())]
+        self._failed = asyncio.get_running_loop().create_future()
+        stopping: asyncio.Future[Any] = asyncio.ensure_future(self._stopping.wait())
+        refreshing: asyncio.Future[Any] = asyncio.ensure_future(self._keep_refreshing())
+        refreshing.add_done_callback(self._ended)
+        ends: list[asyncio.Future[Any]] = [stopping, self._failed]
+        for line in self.lines:
+            self._start(line)
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()  # a line only ends by raising
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self._failed.done():
+                self._failed.result()
         finally:
+            self._failed.cancel()
+            self._failed = None
             for line in self.lines:
                 line.receiver.detach()
+            tasks = [*self._serving, stopping, refreshing]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, line: Line) -> None:
+        task = asyncio.ensure_future(line.run())
+        self._serving.append(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
+        """A line only ends by raising."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
 
     async def refresh_instruments(self) -> None:
         """Fetch the list of instruments anew, so that new ones can be subscribed; tell what has changed.
@@ -207,8 +330,13 @@ class LiveFeed:
         except (FetchError, DecodeError) as error:
             self._status("problem", f"instruments not refreshed: {error}")
             return
-        before, now = _raw_symbols(self._listed), _raw_symbols(listed)
-        self._listed = listed
+        before, now = self._names, {instrument.raw_symbol for instrument in listed.instruments}
+        for raw_symbol in self._wanted.keys() - now:  # what is subscribed can be unsubscribed
+            description = self._listed.instruments.resolve(self.exchange.id, raw_symbol).describe()
+            if listed.instruments.is_named(self.exchange.id, description["symbol"] or ""):  # another has its name now
+                description["symbol"] = None
+            listed.instruments.add_described(description)
+        self._listed, self._names = listed, now
         if before == now:  # then those that the recording has do for it
             self._listed.replies.clear()
         self._tell_list()
@@ -238,12 +366,7 @@ class LiveFeed:
         url = address(self.endpoints.ws, self.exchange.endpoints.ws, plan.path)
         source = 0
         if self._writer is not None:
-            source = self._writer.add_source(
-                self.exchange.id,
-                url,
-                streams=plan.streams,
-                instruments=[i.describe() for i in self.instruments if i.exchange == self.exchange.id],
-            )
+            source = self._writer.add_source(self.exchange.id, url, **self._declaration(plan.streams))
         handler = self._downstream if self._wrap is None else self._wrap(self._downstream)
         pipeline = Pipeline(
             self.exchange,
@@ -302,7 +425,11 @@ class Line:
         wanted, needed = config.resnapshot_interval, exchange.resnapshot_interval
         self.resnapshot_interval = 0.0 if needed is None else needed if wanted is None else wanted  # seconds, 0: never
         self._downstream = pipeline.books.downstream
-        self._served = [(_known(pipeline, raw_symbol), channel) for raw_symbol, channel in plan.serves]
+        self.streams = list(plan.streams)  # all that there have been
+        self._replanned = asyncio.Event()
+        self._awaiting: asyncio.Task[None] | None = None  # first data
+        self._sending = asyncio.Lock()
+        self._may_send = 0.0  # loop time
         self._silent: list[tuple[Instrument, str]] = []  # subscriptions, and told of
         self._rest = rest
         self._config = config
@@ -310,15 +437,18 @@ class Line:
         self._ssl = ssl_context
         self._backoff = Backoff(config.backoff)
         self._helpers: set[asyncio.Task[None]] = set()
-        self._failed: asyncio.Future[None] | None = None  # what ends the line for good
+        # What ends the line for good.
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._snapshot_wait: dict[str, tuple[float, float]] = {}  # tag -> (loop time of the last one, wait)
 
     async def run(self) -> None:
         """Connect, serve and reconnect until cancelled, refused, or a handler raises."""
-        self._failed = asyncio.get_running_loop().create_future()
         ticking = asyncio.ensure_future(self._tick())
         try:
             while True:
+                if not self.plan.args:
+                    await self._until_replanned()
+                    continue
                 wait = await self._serve_once()
                 if wait:
                     await asyncio.sleep(wait)
@@ -326,6 +456,37 @@ class Line:
             ticking.cancel()
             self._end_helpers()
             self._failed.cancel()
+
+    async def _until_replanned(self) -> None:
+        """Wait, without a connection, until there is something to subscribe to."""
+        replanned: asyncio.Future[Any] = asyncio.ensure_future(self._replanned.wait())
+        ends: list[asyncio.Future[Any]] = [replanned, self._failed]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self._failed.done():
+                self._failed.result()
+        finally:
+            replanned.cancel()
+        self._replanned.clear()
+
+    def change(self, plan: ConnectionPlan) -> None:
+        """Serve another plan, on the connection that there is if the exchange has messages for that."""
+        before, self.plan = self.plan, plan
+        self._replanned.set()
+        self.tell_changes(before.serves)
+
+    def tell_changes(self, before: Sequence[tuple[str, str]]) -> None:
+        """Have it recorded and told what is served, and was not before, and the other way round."""
+        after = self.plan.serves
+        for served, tell in (
+            ([pair for pair in before if pair not in after], self.receiver.unsubscribed),
+            ([pair for pair in after if pair not in before], self.receiver.subscribed),
+        ):
+            channels: dict[str, list[str]] = {}
+            for raw_symbol, channel in served:
+                channels.setdefault(raw_symbol, []).append(channel)
+            for raw_symbol, names in channels.items():
+                self._guard(partial(tell, raw_symbol, ", ".join(names)))
 
     # --- what the receiver tells ------------------------------------------------------------------
 
@@ -351,10 +512,9 @@ class Line:
 
     async def _serve_once(self) -> float:
         """Connect and serve until the connection ends; return the seconds to wait before the next one."""
-        assert self._failed is not None
         frames_before = self.receiver.frames
-        first_data = FirstData(self._downstream, self._served)
-        self.pipeline.books.downstream = first_data  # before the first message can come
+        self._watch_first_data(())  # before the first message can come
+        self._may_send = 0.0
         try:
             transport, _ = await ws_connect(
                 lambda: self.receiver,
@@ -372,7 +532,7 @@ class Line:
             self.receiver.status("connect_failed", f"{self.url}: {type(error).__name__}: {error}")
             return self._backoff.next()
         self.connects += 1
-        self._help(self._subscribe(frames_before, first_data))
+        self._help(self._keep_subscribed(frames_before))
         self._help(self._watch_silence())
         if self.plan.heartbeat is not None:
             self._help(self._beat(self.plan.heartbeat))
@@ -403,17 +563,47 @@ class Line:
         self.receiver.exchanged(TICKET_TAG, ticket.url, ticket.body, reply)
         return address(self._endpoints.ws, self.exchange.endpoints.ws, self.exchange.ticket_url(self.plan, reply))
 
-    async def _subscribe(self, frames_before: int, first_data: FirstData) -> None:
+    async def _keep_subscribed(self, frames_before: int) -> None:
+        """Subscribe to what is planned, now and whenever the plan changes."""
         if self.plan.awaits_greeting:
             # Looked for, rather than told by the receiver, which then has nothing more to do per frame. Where none
             # comes, silence ends the connection.
             while self.receiver.frames == frames_before:  # noqa: ASYNC110
                 await asyncio.sleep(GREETING_POLL)
         await asyncio.sleep(self.plan.subscribe_after)
-        await self._send_all(self.plan.subscribe)
-        await self._await_first_data(first_data)
+        plan = self.plan
+        messages: Sequence[bytes | Callable[[int], bytes]] | None = plan.subscribe
+        while messages is not None:
+            await self._send_all(messages)
+            self._await_first_data()
+            while self.plan is plan:
+                self._replanned.clear()
+                await self._replanned.wait()
+            before, plan = plan, self.plan
+            messages = self.exchange.change_messages(before, plan) if plan.args else None
+            self._watch_first_data(before.serves)
+        what = "the exchange has no message to end subscriptions" if plan.args else "nothing is subscribed any more"
+        self.receiver.disconnect(what)
 
-    async def _await_first_data(self, first_data: FirstData) -> None:
+    def _watch_first_data(self, before: Sequence[tuple[str, str]]) -> None:
+        """Look for data of what is served and was not `before`, and of what is still looked for."""
+        served = [pair for pair in self.plan.serves if pair not in before]
+        still = self.pipeline.books.downstream
+        if isinstance(still, FirstData) and before:
+            names = [(instrument.raw_symbol, channel) for instrument, channel in still.silent]
+            served += [pair for pair in names if pair in self.plan.serves]
+        found = [(_known(self.pipeline, raw_symbol), channel) for raw_symbol, channel in served]
+        self.pipeline.books.downstream = FirstData(self._downstream, found)
+
+    def _await_first_data(self) -> None:
+        """Tell, from now on, what brings no data in time."""
+        first_data = self.pipeline.books.downstream
+        if isinstance(first_data, FirstData):
+            if self._awaiting is not None:
+                self._awaiting.cancel()
+            self._awaiting = self._help(self._tell_silent(first_data))
+
+    async def _tell_silent(self, first_data: FirstData) -> None:
         """Wait until all that was subscribed has brought data, at most so long; then tell what has not, once."""
         loop = asyncio.get_running_loop()
         timeout = self._config.first_data_timeout
@@ -424,15 +614,18 @@ class Line:
         self.pipeline.books.downstream = self._downstream
         told, self._silent = self._silent, first_data.silent
         for instrument, channel in self._silent:
-            if (instrument, channel) not in told:
+            if (instrument, channel) not in told and (instrument.raw_symbol, channel) in self.plan.serves:
                 reason = f"{instrument.raw_symbol} {channel}: nothing came within {timeout:g} s of subscribing"
                 self.tell("silent_subscription", reason)
 
     async def _send_all(self, messages: Sequence[bytes | Callable[[int], bytes]]) -> None:
-        for number, message in enumerate(messages):
-            if number:
-                await asyncio.sleep(self.plan.message_interval)
-            self.receiver.send(message if isinstance(message, bytes) else message(time.time_ns()))
+        """Send messages one after the other, with the exchange's interval between them and those before."""
+        loop = asyncio.get_running_loop()
+        async with self._sending:
+            for message in messages:
+                await asyncio.sleep(max(0.0, self._may_send - loop.time()))
+                self.receiver.send(message if isinstance(message, bytes) else message(time.time_ns()))
+                self._may_send = loop.time() + self.plan.message_interval
 
     async def _beat(self, heartbeat: Heartbeat) -> None:
         while True:
@@ -441,11 +634,12 @@ class Line:
 
     async def _resnapshot(self, interval: float) -> None:
         """Ask for snapshots of the connection's books, one after the other, each once every `interval` seconds."""
-        books = [instrument for instrument, channel in self._served if channel == "book"]
-        while books:
-            for instrument in books:
-                await asyncio.sleep(max(interval / len(books), 2 * self.plan.message_interval))
-                self._guard(partial(self.receiver.resnapshot, instrument.raw_symbol))
+        while True:
+            books = [raw_symbol for raw_symbol, channel in self.plan.serves if channel == "book"]
+            for raw_symbol in books or [""]:
+                await asyncio.sleep(max(interval / max(1, len(books)), 2 * self.plan.message_interval))
+                if (raw_symbol, "book") in self.plan.serves:
+                    self._guard(partial(self.receiver.resnapshot, raw_symbol))
 
     async def _watch_silence(self) -> None:
         loop = asyncio.get_running_loop()
@@ -516,13 +710,14 @@ class Line:
 
     def _fail(self, error: Exception) -> None:
         self.receiver.detach()
-        if self._failed is not None and not self._failed.done():
+        if not self._failed.done():
             self._failed.set_exception(error)
 
-    def _help(self, work: Coroutine[None, None, None]) -> None:
+    def _help(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._helpers.add(task)
         task.add_done_callback(self._helped)
+        return task
 
     def _helped(self, task: asyncio.Task[None]) -> None:
         self._helpers.discard(task)
@@ -535,8 +730,10 @@ class Line:
         self._snapshot_wait.clear()
 
 
-def _raw_symbols(listed: InstrumentList) -> set[str]:
-    return {instrument.raw_symbol for instrument in listed.instruments}
+def _with(channels: tuple[str, ...], added: Subscription) -> tuple[str, ...]:
+    """Return the channels of an instrument with those of a further subscription; ConfigError where they cannot be."""
+    together = tuple(dict.fromkeys((*channels, *added.channels)))
+    return Subscription(added.symbol, together).channels
 
 
 def _known(pipeline: Pipeline, raw_symbol: str) -> Instrument:

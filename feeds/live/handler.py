@@ -198,6 +198,19 @@ class FeedHandler:
         for feed in self.feeds.values():
             feed.stop()
 
+    def add(self, exchange: str, subscription: Subscription) -> None:
+        """Subscribe to something more while running: see `LiveFeed.add`; ConfigError where the exchange has no feed."""
+        self._feed(exchange).add(subscription)
+
+    def remove(self, exchange: str, subscription: Subscription) -> None:
+        """End a subscription while running: see `LiveFeed.remove`; ConfigError where the exchange has no feed."""
+        self._feed(exchange).remove(subscription)
+
+    def _feed(self, exchange: str) -> LiveFeed:
+        if exchange not in self.feeds:
+            raise ConfigError(f"expected one of the feeds {', '.join(self.feeds)}, found {exchange!r}")
+        return self.feeds[exchange]
+
     async def run(self) -> None:
         """Serve until stopped."""
         feeds = self.feeds.values()

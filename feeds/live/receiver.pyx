@@ -211,6 +211,22 @@ cdef class Receiver(WSListener):
         self._decide({"status": status, "reason": reason})
         self.pipeline.on_status(status, reason, self.ts_recv)
 
+    def subscribed(self, str symbol, str channels):
+        """Channels of an instrument, by the exchange's symbol, are subscribed from now on."""
+        self._in_turn(self._take_subscribed, symbol, channels)
+
+    def _take_subscribed(self, str symbol, str channels):
+        self._decide({"status": "subscribed", "tag": symbol, "reason": channels})
+        self.pipeline.on_subscribed(symbol, channels, self.ts_recv)
+
+    def unsubscribed(self, str symbol, str channels):
+        """Channels of an instrument are not wanted any more."""
+        self._in_turn(self._take_unsubscribed, symbol, channels)
+
+    def _take_unsubscribed(self, str symbol, str channels):
+        self._decide({"status": "unsubscribed", "tag": symbol, "reason": channels})
+        self.pipeline.on_unsubscribed(symbol, channels, self.ts_recv)
+
     def resnapshot(self, str symbol):
         """A snapshot is due of a book that is LIVE, by the exchange's symbol."""
         self._in_turn(self._take_resnapshot, symbol)

@@ -83,6 +83,8 @@ class RecordingWriter:
         `more` is recorded with it and must be JSON. `ts_recv` defaults to that of the message before. A declaration is
         never dropped.
         """
+    def declare_again(self, source: int, exchange: str, url: str, **more: Any) -> None:
+        """Declare a source anew, of which more is known by now; ValueError where it was not declared before."""
     def note(self, tag: str, obj: Any, *, ts_recv: int | None = None) -> None:
         """Record `obj`, which must be JSON, as a note of the recording itself (source 0)."""
     def write(self, message: RawMessage) -> bool:

@@ -261,6 +261,11 @@ cdef class RecordingWriter:
         self.write_message(self.newest_ts if ts_recv is None else ts_recv, source, KIND_SOURCE, payload)
         return source
 
+    def declare_again(self, source, exchange, url, **more):
+        if not 0 < source <= MAX_SOURCE or not self.declared[source]:
+            raise ValueError(f"source: expected one that was declared, found {source}")
+        self.write_message(self.newest_ts, source, KIND_SOURCE, orjson.dumps({"exchange": exchange, "url": url} | more))
+
     def note(self, str tag not None, obj, *, ts_recv=None):
         self.write_message(self.newest_ts if ts_recv is None else ts_recv, THE_RECORDING, KIND_NOTE, orjson.dumps(obj), tag)
 

@@ -512,6 +512,43 @@ def test_step_8_a_loss_lasts_until_the_next_snapshot(changes):
             assert book.state is LIVE
 
 
+def test_step_9_a_dropped_book_stays_away_until_it_is_kept_again(run, spot, log):
+    run.delta(11, 12)
+    run.snapshot(10)
+    book = run.book
+    spot.on_unsubscribed("BTCUSDT", "trade, book", 5)
+    assert (run.asked(), spot.books.books, book.bid_count) == (["BTCUSDT"], [], 0)
+    last = log.book_statuses[-1]
+    assert (last.book, last.old, last.new, last.reason) == (book, BookState.LIVE, BookState.STALE, "unsubscribed")
+    told, statuses = len(log.events), len(log.book_statuses)
+    run.delta(13, 13)  # was under way
+    run.snapshot(14)  # so was this
+    assert len(log.events) == told
+    spot.on_subscribed("BTCUSDT", "book", 9)
+    run.delta(15, 15)
+    assert run.asked() == ["BTCUSDT"]
+    run.snapshot(14)
+    assert [s.new for s in log.book_statuses[statuses:]] == [BookState.SYNCING, BookState.LIVE]
+    assert [(s.status, s.reason) for s in log.feed_statuses] == [
+        ("unsubscribed", "BTCUSDT: trade, book"),
+        ("subscribed", "BTCUSDT: book"),
+    ]
+
+
+def test_step_9_a_book_whose_first_message_has_not_come_does_not_begin(run, spot, log):
+    spot.decoder.instruments.add("binance", "BTCUSDT")
+    spot.on_unsubscribed("BTCUSDT", "book_top", 5)
+    run.delta(11, 12)
+    assert (run.asked(), spot.books.books, log.book_statuses) == ([], [], [])
+
+
+def test_step_9_other_channels_leave_the_book_alone(run, spot):
+    run.delta(11, 12)
+    run.snapshot(10)
+    spot.on_unsubscribed("BTCUSDT", "quote, trade", 5)
+    assert run.book.state is BookState.LIVE
+
+
 def test_a_top_n_snapshot_is_not_the_one_that_was_asked_for(run):
     run.delta(11, 12, [("99", "5")])
     assert run.asked() == ["BTCUSDT"]

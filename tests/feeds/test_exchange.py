@@ -1,7 +1,10 @@
+import msgspec
 import pytest
 
 from feeds.errors import ConfigError, FeedsError, UnknownExchange
-from feeds.exchange import exchange, exchange_ids
+from feeds.exchange import ConnectionPlan, Exchange, Topic, exchange, exchange_ids
+from feeds.instrument import Instruments
+from feeds.subscription import Subscription
 
 
 def test_exchanges_are_found_by_their_modules():
@@ -28,3 +31,91 @@ def test_an_unknown_id_names_those_that_there_are(name):
         exchange(name)
     assert isinstance(error.value, ConfigError)
     assert isinstance(error.value, FeedsError)
+
+
+# --- plans ----------------------------------------------------------------------------------------
+
+
+class Small(Exchange):
+    """Has room for few: a topic per channel, and one of all instruments for liquidations."""
+
+    id = "small"
+    channels = ("book", "trade", "liquidation")
+    max_topics_per_connection = 3
+    max_topics_per_message = 2
+
+    def topics(self, instrument, channel):
+        name = instrument.raw_symbol
+        return [Topic("/ws", "all" if channel == "liquidation" else [channel, name])]
+
+    def subscribe_message(self, path, args, number):
+        return b"sub " + msgspec.json.encode(args)
+
+    def subscribe_messages(self, path, args):
+        return [b"hello", *super().subscribe_messages(path, args)]
+
+    def unsubscribe_message(self, path, args, number):
+        return b"unsub " + msgspec.json.encode(args)
+
+
+@pytest.fixture
+def planned():
+    """planned(a="book trade", b="book") -> plans, from those that it returned before."""
+    market, instruments, plans = Small(), Instruments(), []
+    for name in "abcdef":
+        instruments.add("small", name)
+
+    def plan(**channels):
+        wanted = [Subscription(name, tuple(text.split())) for name, text in channels.items()]
+        before = list(plans)
+        plans[:] = market.plan(wanted, instruments, before)
+        return [p.args for p in plans], [
+            market.change_messages(old, new) for old, new in zip(before, plans, strict=False) if new is not old
+        ]
+
+    return plan
+
+
+def test_what_is_added_takes_the_room_that_there_is(planned):
+    assert planned(a="book trade") == ([[["book", "a"], ["trade", "a"]]], [])
+    args, messages = planned(a="book trade", b="book trade")
+    assert args == [[["book", "a"], ["trade", "a"], ["book", "b"]], [["trade", "b"]]]
+    assert messages == [[b'sub [["book","b"]]']]  # and not again what sets up the connection
+
+
+def test_what_is_removed_leaves_room_for_the_next(planned):
+    planned(a="book trade", b="book trade")
+    args, messages = planned(b="book trade")
+    assert args == [[["book", "b"]], [["trade", "b"]]]
+    assert messages == [[b'unsub [["book","a"],["trade","a"]]']]
+    args, messages = planned(b="trade", c="book")
+    assert args == [[["book", "c"]], [["trade", "b"]]]
+    assert messages == [[b'unsub [["book","b"]]', b'sub [["book","c"]]']]
+    assert planned(b="trade")[0] == [[], [["trade", "b"]]]
+    assert planned(b="trade", d="book")[0] == [[["book", "d"]], [["trade", "b"]]]
+
+
+def test_a_topic_of_several_goes_with_the_last_of_them(planned):
+    assert planned(a="liquidation", b="liquidation")[0] == [["all"]]
+    assert planned(b="liquidation") == ([["all"]], [[]])
+    assert planned() == ([[]], [[b'unsub ["all"]']])
+
+
+def test_a_connection_where_nothing_changes_keeps_its_plan(instruments):
+    market = exchange("kraken")
+    instruments.add("kraken", "BTC/USD")
+    plans = market.plan([Subscription("BTC/USD")], instruments)
+    assert market.plan([Subscription("BTC/USD")], instruments, plans)[0] is plans[0]
+
+
+def test_where_a_message_replaces_all_subscriptions_all_are_sent():
+    market = exchange("upbit")
+    topics = [{"type": "trade", "code": code} for code in ("KRW-BTC", "KRW-ETH")]
+    before, after = (ConnectionPlan("", (), [], args=args) for args in (topics[:1], topics))
+    (message,) = market.change_messages(before, after)
+    assert msgspec.json.decode(message)[1] == {"type": "trade", "codes": ["KRW-BTC", "KRW-ETH"]}
+
+
+def test_who_has_no_message_to_unsubscribe_says_so():
+    before, after = (ConnectionPlan("", (), [], args=args) for args in ([["book", "tBTCUSD"]], []))
+    assert exchange("bitfinex").change_messages(before, after) is None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,17 @@ import pytest
 
 from feeds import session
 from feeds.errors import ConfigError, FetchError, SubscriptionRefused, UnknownExchange, UnknownSymbol
-from feeds.events import EventHandler
-from feeds.exchange import Endpoints
+from feeds.events import EventHandler, Fanout, Trade
+from feeds.exchange import Endpoints, Exchange
+from feeds.exchanges.binance import Binance
 from feeds.live.feed import FeedConfig
-from feeds.live.handler import ExchangeConfig, FeedHandlerConfig, load_config
+from feeds.live.handler import ExchangeConfig, FeedHandler, FeedHandlerConfig, load_config
 from feeds.live.http import RestConfig
-from feeds.recording import RecordingConfig, open_recording
+from feeds.recording import Kind, RecordingConfig, RecordingWriter, open_recording, session_files
 from feeds.simulator.faults import Disconnect, Gap
 from feeds.simulator.server import SimulatedExchange
 from feeds.subscription import Subscription
+from feeds.testing import EventLog
 
 from .conftest import QUICK, Watcher
 
@@ -140,7 +144,7 @@ def configured(sims: dict[str, SimulatedExchange], **options: Any) -> FeedHandle
         )
         for exchange, sim in sims.items()
     ]
-    return FeedHandlerConfig(**{"feeds": tuple(feeds), **options})
+    return FeedHandlerConfig(feeds=tuple(feeds), **options)
 
 
 @asynccontextmanager
@@ -236,3 +240,199 @@ async def test_what_stands_in_the_config_is_not_given_beside_it() -> None:
             await session.live(EventHandler(), config=config, **options)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="expected an exchange, or a FeedHandlerConfig"):
         await session.live(EventHandler())
+
+
+# --- adding and removing --------------------------------------------------------------------------
+
+
+def states(watcher: Watcher, raw_symbol: str) -> list[str]:
+    return [s.new.name for s in watcher.book_statuses if s.instrument.raw_symbol == raw_symbol]
+
+
+@asynccontextmanager
+async def handling(
+    watcher: EventHandler, config: FeedHandlerConfig, writer: RecordingWriter | None = None
+) -> AsyncIterator[FeedHandler]:
+    async with FeedHandler(config, watcher, writer=writer) as handler:
+        running = asyncio.ensure_future(handler.run())
+        try:
+            yield handler
+        finally:
+            handler.stop()
+            await asyncio.wait_for(running, 10)
+
+
+MANY = tuple(f"C{number:02}USDT" for number in range(50))
+
+
+async def test_fifty_symbols_are_added_and_removed_on_the_connection_that_there_is(tmp_path: Path) -> None:
+    watcher, log = Watcher(), EventLog()
+    path = tmp_path / "session.feeds"
+    async with simulators(SPOT, symbols=("BTCUSDT", "ETHUSDT", *MANY)) as sims:
+        with RecordingWriter(path) as writer:
+            async with handling(Fanout([log, watcher]), configured(sims, policy="none"), writer) as handler:
+                await watcher.until(lambda: len(live_books(watcher)) == 2)
+                for name in MANY:
+                    handler.add(SPOT, Subscription(name))
+                await watcher.until(lambda: len(live_books(watcher)) == 52)
+                for name in MANY[:49]:
+                    handler.remove(SPOT, Subscription(name))
+                await watcher.until(lambda: watcher.statuses().count("unsubscribed") == 49)
+                seen = len(watcher.updates)
+                await watcher.until(lambda: len(watcher.updates) > seen + 20)
+                assert {u.instrument.raw_symbol for u in watcher.updates[seen:]} <= {"BTCUSDT", "ETHUSDT", MANY[49]}
+                for name in MANY[:5]:
+                    handler.add(SPOT, Subscription(name, ("book",)))
+                await watcher.until(lambda: len(live_books(watcher)) == 8)
+                assert len(handler.lines) == 1
+                assert len(handler.lines[0].pipeline.books.books) == 8
+    assert watcher.statuses().count("connected") == 1
+    assert states(watcher, MANY[0]) == ["SYNCING", "LIVE", "STALE", "SYNCING", "LIVE"]
+    assert states(watcher, MANY[9]) == ["SYNCING", "LIVE", "STALE"]
+    assert states(watcher, "BTCUSDT") == ["SYNCING", "LIVE"]
+    told = [s.reason for s in watcher.feed_statuses if s.status == "unsubscribed"]
+    assert told == [f"{name}: book, quote, trade" for name in MANY[:49]]
+    with open_recording(path) as source:
+        sent = [json.loads(message.payload) for message in source if message.kind is Kind.SENT]
+    methods = [method for method, _ in groupby(request["method"] for request in sent)]
+    assert methods == ["SUBSCRIBE", "UNSUBSCRIBE", "SUBSCRIBE"]
+    assert len(sent) <= 6  # what is wanted at once goes together: 3 topics each of 2, 50, 49 symbols, and 5
+    again = EventLog()
+    session.replay(again, path, policy="none")
+    assert [repr(event) for event in again.events] == [repr(event) for event in log.events]
+    assert again.tops == log.tops
+
+
+async def test_what_has_no_room_gets_a_new_connection_and_an_empty_one_is_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Binance, "max_topics_per_connection", 3)
+    watcher, log = Watcher(), EventLog()
+    path = tmp_path / "session"
+    async with simulators(SPOT) as sims:
+        config = configured(sims)
+        one = ExchangeConfig(exchange=SPOT, symbols=("BTC-USDT",), endpoints=config.feeds[0].endpoints, config=QUICK)
+        with RecordingWriter(path, rotate_bytes=20_000, block_size=4096) as writer:
+            async with handling(
+                Fanout([log, watcher]), FeedHandlerConfig(feeds=(one,), policy="none"), writer
+            ) as handler:
+                await watcher.until(lambda: len(live_books(watcher)) == 1)
+                for _ in range(2):
+                    handler.add(SPOT, Subscription("ETH-USDT"))
+                    await watcher.until(lambda: len(live_books(watcher)) == 2)
+                    assert len(handler.lines) == 2
+                    handler.remove(SPOT, Subscription("ETHUSDT"))
+                    await asyncio.wait_for(sims[SPOT].wait_clients(1), 10)
+                handler.add(SPOT, Subscription("ETH-USDT"))
+                await watcher.until(lambda: len(live_books(watcher)) == 2)
+                seen = watcher.update_count("ETHUSDT")
+                await watcher.until(lambda: watcher.update_count("ETHUSDT") > seen + 5)
+    assert states(watcher, "BTCUSDT") == ["SYNCING", "LIVE"]
+    assert next(s.reason for s in watcher.feed_statuses if s.status == "disconnected").startswith(
+        "nothing is subscribed"
+    )
+    assert len(session_files(path)) > 2
+    again = EventLog()
+    session.replay(again, path, policy="none")
+    assert [repr(event) for event in again.events] == [repr(event) for event in log.events]
+    alone = Watcher()  # the last file says by itself what the instruments of its connections are
+    report = session.replay(alone, session_files(path)[-1], policy="none")
+    assert report.problems == {}
+    assert {quote.instrument.symbol for quote in alone.quotes} == {"BTC-USDT", "ETH-USDT"}
+
+
+async def test_an_exchange_without_a_message_for_it_has_its_connection_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Binance, "unsubscribe_message", Exchange.unsubscribe_message)
+    watcher = Watcher()
+    async with simulators(SPOT) as sims:
+        async with handling(watcher, configured(sims, policy="none")) as handler:
+            await watcher.until(lambda: len(live_books(watcher)) == 2)
+            handler.remove(SPOT, Subscription("ETH-USDT"))
+            await watcher.until(lambda: watcher.statuses().count("connected") == 2)
+            await watcher.until(lambda: states(watcher, "BTCUSDT")[-1] == "LIVE")
+    assert watcher.statuses() == ["connected", "unsubscribed", "disconnected", "connected"]
+    assert watcher.feed_statuses[2].reason == "the exchange has no message to end subscriptions"
+    assert states(watcher, "BTCUSDT") == ["SYNCING", "LIVE", "STALE", "SYNCING", "LIVE"]
+    assert states(watcher, "ETHUSDT") == ["SYNCING", "LIVE", "STALE"]
+
+
+async def test_single_channels_come_and_go_without_the_book() -> None:
+    watcher = Watcher()
+    async with simulators(SPOT) as sims:
+        async with handling(watcher, configured(sims, policy="none")) as handler:
+            await watcher.until(lambda: len(live_books(watcher)) == 2 and watcher.quotes and watcher.trades)
+            handler.remove(SPOT, Subscription("BTC-USDT", ("quote", "trade")))
+            await asyncio.wait_for(until_not_served(sims[SPOT], "btcusdt@trade"), 10)
+            trades, seen = (
+                len([t for t in watcher.trades if t.instrument.raw_symbol == "BTCUSDT"]),
+                len(watcher.updates),
+            )
+            await watcher.until(lambda: len(watcher.updates) > seen + 5)
+            assert len([t for t in watcher.trades if t.instrument.raw_symbol == "BTCUSDT"]) == trades
+            handler.add(SPOT, Subscription("BTCUSDT", ("trade", "book")))  # the book is there already
+            await asyncio.wait_for(sims[SPOT].wait_subscribed("btcusdt@trade"), 10)
+            assert handler.feeds[SPOT].subscriptions[0].channels == ("book", "trade")
+    assert states(watcher, "BTCUSDT") == ["SYNCING", "LIVE"]
+    assert [(s.status, s.reason) for s in watcher.feed_statuses[1:]] == [
+        ("unsubscribed", "BTCUSDT: quote, trade"),
+        ("subscribed", "BTCUSDT: trade"),
+    ]
+
+
+async def until_not_served(sim: SimulatedExchange, stream: str) -> None:
+    await sim._wait_until(lambda: not any(stream in client.streams for client in sim._clients))
+
+
+async def test_a_strategy_may_change_its_subscriptions_inside_a_callback(tmp_path: Path) -> None:
+    class Curious(Watcher):
+        handler: FeedHandler
+        removes = True
+
+        def on_trade(self, event: Trade) -> None:
+            super().on_trade(event)
+            if "subscribed" not in self.statuses():
+                self.handler.add(SPOT, Subscription("ETH-USDT"))
+            elif self.removes and live_books(self) == {(SPOT, "BTCUSDT"), (SPOT, "ETHUSDT")}:
+                self.removes = False
+                self.handler.remove(SPOT, Subscription("BTC-USDT"))
+
+    watcher, path = Curious(), tmp_path / "session.feeds"
+    log = EventLog()
+    async with simulators(SPOT) as sims:
+        config = configured(sims)
+        one = ExchangeConfig(exchange=SPOT, symbols=("BTC-USDT",), endpoints=config.feeds[0].endpoints, config=QUICK)
+        with RecordingWriter(path) as writer:
+            async with FeedHandler(
+                FeedHandlerConfig(feeds=(one,), policy="none"), Fanout([log, watcher]), writer=writer
+            ) as handler:
+                watcher.handler = handler
+                running = asyncio.ensure_future(handler.run())
+                await watcher.until(lambda: "unsubscribed" in watcher.statuses())
+                handler.stop()
+                await asyncio.wait_for(running, 10)
+    again = EventLog()
+    session.replay(again, path, policy="none")
+    assert [repr(event) for event in again.events] == [repr(event) for event in log.events]
+
+
+async def test_what_cannot_be_added_or_removed_is_said_at_once() -> None:
+    watcher = Watcher()
+    async with simulators(SPOT) as sims:
+        async with handling(watcher, configured(sims, policy="none")) as handler:
+            with pytest.raises(ConfigError, match="expected a feed that runs"):
+                handler.add(SPOT, Subscription("ETH-USDT"))
+            await watcher.until(lambda: len(live_books(watcher)) == 2)
+            for symbol, channels, message in (
+                ("BTC-USDC", ("book",), "no instrument 'BTC-USDC'.*did you mean BTC-USDT"),
+                ("BTC-USDT", ("funding",), "expected channels among book"),
+                ("BTC-USDT", ("book_top",), "expected one of book and book_top, found both"),
+            ):
+                with pytest.raises(ConfigError, match=message):
+                    handler.add(SPOT, Subscription(symbol, channels))
+            with pytest.raises(ConfigError, match="expected a subscription to BTCUSDT ticker, found none"):
+                handler.remove(SPOT, Subscription("BTC-USDT", ("book", "ticker")))
+            with pytest.raises(ConfigError, match="expected one of the feeds binance, found 'kraken'"):
+                handler.remove("kraken", Subscription("BTC-USDT"))
+    assert watcher.statuses() == ["connected"]
