@@ -21,7 +21,17 @@ from feeds.instrument import Instrument, Instruments
 from feeds.sequencing import Sequence
 from feeds.subscription import Subscription
 
-__all__ = ["ConnectionPlan", "Endpoints", "Exchange", "Heartbeat", "Older", "Topic", "exchange", "exchange_ids"]
+__all__ = [
+    "ConnectionPlan",
+    "Endpoints",
+    "Exchange",
+    "Heartbeat",
+    "Older",
+    "RequestLimit",
+    "Topic",
+    "exchange",
+    "exchange_ids",
+]
 
 
 class Endpoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,6 +74,13 @@ class ConnectionPlan(msgspec.Struct, frozen=True):
     serves: Sequence_[tuple[str, str]] = ()  # (raw symbol, channel), each that one of the streams is a part of
     args: Sequence_[Any] = ()  # of the topics that are subscribed
     topic_path: str = ""  # their path
+
+
+class RequestLimit(msgspec.Struct, frozen=True):
+    """How much may be asked of an exchange from one address: so much weight in any window of so many seconds."""
+
+    weight: float
+    window: float
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -110,6 +127,7 @@ class Exchange:
     resnapshot_interval: float | None = None
     max_topics_per_connection = 100
     max_topics_per_message = 50
+    request_limits: Sequence_[RequestLimit] = ()  # of REST
     subscriptions_replace = False  # a message that subscribes ends all subscriptions before it
     older: Sequence_[Older] = ()
     # What an address of the exchange, WebSocket or REST, looks like: for recordings that have addresses.
@@ -133,6 +151,10 @@ class Exchange:
         For recordings that have replies with their addresses.
         """
         return None
+
+    def request_weight(self, url: str) -> float:
+        """Return how much of `request_limits` a request to this URL takes."""
+        return 1.0
 
     # --- instruments ----------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from msgspec import Raw
 from feeds.decoder import Decoder, Fetch, Reconnect, Refused
 from feeds.errors import DecodeError, excerpt, keys_text
 from feeds.events import BookDelta, Candle, Event, EventHandler, FeedStatus, Quote, Ticker, Trade
-from feeds.exchange import Endpoints, Exchange, Topic
+from feeds.exchange import Endpoints, Exchange, RequestLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.message_decoder import PRICE_QTY
 from feeds.sequencing import ContiguousSequence
@@ -463,6 +463,9 @@ class Binance(Exchange):
     path_of: ClassVar[dict[str, str]] = {}  # channel -> path, where it is not /stream
     message_interval = 0.25  # seconds: 5 client messages per second are allowed, pongs count
     max_topics_per_connection = MAX_STREAMS_PER_CONNECTION
+    request_limits = (RequestLimit(6000, 60),)
+    depth_weights: Sequence[tuple[int, float]] = ((100, 5), (500, 25), (1000, 50), (5000, 250))  # up to so many levels
+    list_weight = 20.0
     max_topics_per_message = MAX_STREAMS_PER_MESSAGE
     urls = re.compile(r"//(stream|api|data-stream|data-api)\.binance\.(com|vision)\b")
 
@@ -472,6 +475,13 @@ class Binance(Exchange):
     def reply_tag(self, url: str) -> str | None:
         parts = urlsplit(url)
         return parse_qs(parts.query).get("symbol", [None])[0] if parts.path.endswith("/depth") else None
+
+    def request_weight(self, url: str) -> float:
+        parts = urlsplit(url)
+        if not parts.path.endswith("/depth"):
+            return self.list_weight
+        limit = int(parse_qs(parts.query).get("limit", ["100"])[0])
+        return next((weight for most, weight in self.depth_weights if limit <= most), self.depth_weights[-1][1])
 
     def load_instruments(self, payload: bytes, instruments: Instruments) -> list[str]:
         skipped = []

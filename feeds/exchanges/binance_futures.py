@@ -6,13 +6,14 @@ https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import ClassVar
 
 import msgspec
 from msgspec import Raw
 
 from feeds.events import BookDelta, Event, Liquidation, Quote, Side, Ticker, Trade
-from feeds.exchange import Endpoints
+from feeds.exchange import Endpoints, RequestLimit
 from feeds.exchanges.binance import AGG_TRADE, EMPTY, Binance, BinanceDecoder, Record, Symbol, partial_depths
 from feeds.instrument import Instrument
 from feeds.sequencing import LinkedSequence
@@ -256,6 +257,9 @@ class BinanceFutures(Binance):
         "candle": "/market/stream",
     }
     message_interval = 0.125  # seconds: 10 client messages per second are allowed
+    request_limits = (RequestLimit(2400, 60),)  # USD-M and COIN-M together
+    depth_weights: Sequence[tuple[int, float]] = ((50, 2), (100, 5), (500, 10), (1000, 20))
+    list_weight = 1.0
 
     def name(self, symbol: Symbol) -> tuple[str, str]:
         name = f"{symbol.baseAsset}-{symbol.quoteAsset}"

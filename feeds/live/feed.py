@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from feeds.book import BookState
+from feeds.book import BookState, OrderBook
 from feeds.decoder import Fetch, Reconnect, Refused, Resubscribe, Send
 from feeds.errors import ConfigError, DecodeError, FeedsError, FetchError, SubscriptionRefused, UnknownSymbol
 from feeds.events import EventHandler
@@ -25,6 +25,7 @@ from feeds.live.first_data import FirstData
 from feeds.live.http import RestClient, RestConfig, address
 from feeds.live.instrument_lists import InstrumentCache, InstrumentList, InstrumentLists, InstrumentListsConfig
 from feeds.live.receiver import DEFAULT_LARGE_MESSAGE, Receiver
+from feeds.live.snapshots import Need, SnapshotScheduler
 from feeds.pipeline import Pipeline
 from feeds.recording import RecordingWriter
 from feeds.recording.format import INSTRUMENTS_TAG, TICKET_TAG
@@ -122,7 +123,17 @@ class LiveFeed:
         self._wrap = wrap
         self._policy = policy
         self._latency = latency
-        self._rest = RestClient(self.endpoints.rest, self.config.rest, ssl_context, own_url=exchange.endpoints.rest)
+        self._rest = RestClient(
+            self.endpoints.rest,
+            self.config.rest,
+            ssl_context,
+            own_url=exchange.endpoints.rest,
+            limits=exchange.request_limits,
+            weight=exchange.request_weight,
+        )
+        self.snapshots = SnapshotScheduler(
+            self._rest, interval=self.config.snapshot_interval, max_concurrent=self.config.rest.max_concurrent
+        )
         self._names: set[str] = set()  # of the exchange's instruments, as it listed them last
         self._lists_config = lists or InstrumentListsConfig()
         cache = None
@@ -290,7 +301,9 @@ class LiveFeed:
         self._failed = asyncio.get_running_loop().create_future()
         stopping: asyncio.Future[Any] = asyncio.ensure_future(self._stopping.wait())
         refreshing: asyncio.Future[Any] = asyncio.ensure_future(self._keep_refreshing())
-        refreshing.add_done_callback(self._ended)
+        fetching: asyncio.Future[Any] = asyncio.ensure_future(self.snapshots.run())
+        for task in (refreshing, fetching):
+            task.add_done_callback(self._ended)
         ends: list[asyncio.Future[Any]] = [stopping, self._failed]
         for line in self.lines:
             self._start(line)
@@ -303,7 +316,7 @@ class LiveFeed:
             self._failed = None
             for line in self.lines:
                 line.receiver.detach()
-            tasks = [*self._serving, stopping, refreshing]
+            tasks = [*self._serving, stopping, refreshing, fetching]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -383,6 +396,7 @@ class LiveFeed:
             url,
             pipeline,
             self._rest,
+            self.snapshots,
             self.config,
             endpoints=self.endpoints,
             ssl_context=self._ssl,
@@ -401,6 +415,7 @@ class Line:
         url: str,
         pipeline: Pipeline,
         rest: RestClient,
+        snapshots: SnapshotScheduler,
         config: FeedConfig,
         *,
         endpoints: Endpoints,
@@ -432,6 +447,7 @@ class Line:
         self._may_send = 0.0  # loop time
         self._silent: list[tuple[Instrument, str]] = []  # subscriptions, and told of
         self._rest = rest
+        self._snapshots = snapshots
         self._config = config
         self._endpoints = endpoints
         self._ssl = ssl_context
@@ -439,7 +455,6 @@ class Line:
         self._helpers: set[asyncio.Task[None]] = set()
         # What ends the line for good.
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._snapshot_wait: dict[str, tuple[float, float]] = {}  # tag -> (loop time of the last one, wait)
 
     async def run(self) -> None:
         """Connect, serve and reconnect until cancelled, refused, or a handler raises."""
@@ -486,6 +501,8 @@ class Line:
             for raw_symbol, channel in served:
                 channels.setdefault(raw_symbol, []).append(channel)
             for raw_symbol, names in channels.items():
+                if tell == self.receiver.unsubscribed and not {"book", "book_top"}.isdisjoint(names):
+                    self._snapshots.forget(self, raw_symbol)
                 self._guard(partial(tell, raw_symbol, ", ".join(names)))
 
     # --- what the receiver tells ------------------------------------------------------------------
@@ -496,7 +513,7 @@ class Line:
             if isinstance(request, Send):
                 self.receiver.send(request.payload)
             elif isinstance(request, Fetch):
-                self._help(self._fetch(request))
+                self._snapshots.ask(self, request, self._need(request.tag))
             elif isinstance(request, Resubscribe):
                 self._help(self._resubscribe(request))
             elif isinstance(request, Reconnect):
@@ -659,40 +676,41 @@ class Line:
             if self.pipeline.messages == messages:
                 self._guard(self.receiver.tick)
 
-    async def _fetch(self, request: Fetch) -> None:
-        await self._pace_snapshots(request.tag)
-        self.receiver.requested(request.url, request.tag)
-        try:
-            body = await self._rest.get(request.url, request.body)
-        except FetchError as error:
-            reason = str(error)
-            self._guard(lambda: self.receiver.fetch_failed(request.tag, reason))
-        else:
-            self._guard(lambda: self.receiver.reply(request.tag, body))
-
     async def _resubscribe(self, request: Resubscribe) -> None:
-        await self._pace_snapshots(request.tag)
-        await self._send_all(request.messages)
+        await asyncio.sleep(self._snapshots.pace(self, request.tag))
+        if any(raw_symbol == request.tag for raw_symbol, _ in self.plan.serves):  # it may be unsubscribed by now
+            await self._send_all(request.messages)
         await asyncio.sleep(self._config.snapshot_timeout)
-        books = self.pipeline.books
-        instrument = self.pipeline.decoder.instruments.known(self.pipeline.exchange, request.tag)
-        book = None if instrument is None else books.book(instrument)
-        if instrument is None or book is None or not books.is_awaiting(instrument):
+        book = self._book(request.tag)
+        if book is None or not self.pipeline.books.is_awaiting(book.instrument):
             return
         reason = f"no snapshot came within {self._config.snapshot_timeout:g} s of subscribing anew"
-        if book.state in (BookState.LIVE, BookState.CROSSED):  # and may be subscribed no more
+        if _is_usable(book):  # and may be subscribed no more
             self.receiver.disconnect(f"{request.tag}: {reason}")
         else:
-            self._guard(lambda: self.receiver.fetch_failed(request.tag, reason))
+            self._guard(partial(self.receiver.fetch_failed, request.tag, reason))
 
-    async def _pace_snapshots(self, tag: str) -> None:
-        """Wait before a snapshot that follows another of the same book: that one was too old, or the book has gaps."""
-        now = asyncio.get_running_loop().time()
-        last, wait = self._snapshot_wait.get(tag, (-1e9, 0.0))
-        shortest, longest = self._config.snapshot_interval, self._config.snapshot_interval * 16
-        wait = min(max(wait * 2, shortest), longest) if now - last < longest * 2 else 0.0
-        self._snapshot_wait[tag] = (now + wait, wait)
-        await asyncio.sleep(wait)
+    # --- what the scheduler of snapshots tells ----------------------------------------------------
+
+    def requested(self, url: str, tag: str) -> None:
+        """A snapshot is about to be requested: it is recorded."""
+        self.receiver.requested(url, tag)
+
+    def came(self, tag: str, reply: bytes) -> None:
+        """A snapshot has come."""
+        self._guard(partial(self.receiver.reply, tag, reply))
+
+    def failed(self, tag: str, reason: str) -> None:
+        """A snapshot will not come."""
+        self._guard(partial(self.receiver.fetch_failed, tag, reason))
+
+    def _need(self, raw_symbol: str) -> Need:
+        book = self._book(raw_symbol)
+        return Need.RENEWAL if book is not None and _is_usable(book) else Need.REPAIR
+
+    def _book(self, raw_symbol: str) -> OrderBook | None:
+        instrument = self.pipeline.decoder.instruments.known(self.exchange.id, raw_symbol)
+        return None if instrument is None else self.pipeline.books.book(instrument)
 
     # --- helpers ----------------------------------------------------------------------------------
 
@@ -727,13 +745,17 @@ class Line:
     def _end_helpers(self) -> None:
         for task in self._helpers:
             task.cancel()
-        self._snapshot_wait.clear()
+        self._snapshots.forget(self)
 
 
 def _with(channels: tuple[str, ...], added: Subscription) -> tuple[str, ...]:
     """Return the channels of an instrument with those of a further subscription; ConfigError where they cannot be."""
     together = tuple(dict.fromkeys((*channels, *added.channels)))
     return Subscription(added.symbol, together).channels
+
+
+def _is_usable(book: OrderBook) -> bool:
+    return book.state in (BookState.LIVE, BookState.CROSSED)
 
 
 def _known(pipeline: Pipeline, raw_symbol: str) -> Instrument:

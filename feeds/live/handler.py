@@ -22,6 +22,7 @@ from feeds.instrument import Instruments
 from feeds.latency import Latency
 from feeds.live.feed import FeedConfig, Line, LiveFeed
 from feeds.live.instrument_lists import InstrumentListsConfig
+from feeds.live.snapshots import PendingSnapshot
 from feeds.recording import RecordingConfig, RecordingWriter
 from feeds.subscription import DEFAULT_CHANNELS, Subscription, subscriptions
 
@@ -181,6 +182,11 @@ class FeedHandler:
     def lines(self) -> list[Line]:
         """The connections of all feeds, feed by feed."""
         return [line for feed in self.feeds.values() for line in feed.lines]
+
+    @property
+    def pending_snapshots(self) -> dict[str, list[PendingSnapshot]]:
+        """By exchange the snapshots that wait, the next first."""
+        return {exchange: feed.snapshots.pending for exchange, feed in self.feeds.items()}
 
     async def __aenter__(self) -> FeedHandler:
         for feed in self.feeds.values():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -12,8 +13,9 @@ import aiohttp
 import msgspec
 
 from feeds.errors import FetchError, excerpt
+from feeds.exchange import RequestLimit
 
-__all__ = ["RestClient", "RestConfig", "address"]
+__all__ = ["RequestBudget", "RestClient", "RestConfig", "address"]
 
 
 class RestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,8 +27,11 @@ class RestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_wait: float = 300.0  # seconds; a Retry-After beyond it is a failure
     max_body_size: int = 128 * 1024 * 1024  # bytes; exchangeInfo of spot has about 20 MB
     max_concurrent: int = 4
+    share: float = 0.8  # of the exchange's request limits that we use: other programs share the address
 
     def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"expected a share above 0 and at most 1, found {self.share}")
         if self.attempts < 1 or self.max_concurrent < 1 or self.timeout <= 0:
             raise ValueError(f"expected attempts and max_concurrent >= 1 and timeout > 0, found {self}")
 
@@ -44,13 +49,42 @@ def address(base: str, own: str, path: str) -> str:
     return base.rstrip("/") + path
 
 
+class RequestBudget:
+    """Keeps requests within limits, each so much weight in any window of its length. Times are seconds of any clock."""
+
+    def __init__(self, limits: Sequence[RequestLimit], share: float = 1.0) -> None:
+        self._limits = [(limit.weight * share, limit.window) for limit in limits]
+        self._spent: deque[tuple[float, float]] = deque()  # (when, weight), within the longest window
+        self._longest = max((limit.window for limit in limits), default=0.0)
+
+    def delay(self, weight: float, now: float) -> float:
+        """Return the seconds until so much may be spent; what is more than a limit waits until nothing else counts."""
+        while self._spent and self._spent[0][0] + self._longest <= now:
+            self._spent.popleft()
+        delay = 0.0
+        for most, window in self._limits:
+            total = min(weight, most)
+            for when, spent in reversed(self._spent):
+                total += spent
+                if total > most:
+                    delay = max(delay, when + window - now)
+                    break
+        return delay
+
+    def spend(self, weight: float, now: float) -> None:
+        """Count what is spent now."""
+        if self._limits:
+            self._spent.append((now, weight))
+
+
 _RETRIED = {418, 429, 500, 502, 503, 504}
 
 
 class RestClient:
     """Gets from one exchange's REST address, with retries; an async context manager.
 
-    Where the exchange answers 429 or 418 (too many requests, banned), `Retry-After` is obeyed, by all requests.
+    Where the exchange answers 429 or 418 (too many requests, banned), `Retry-After` is obeyed, by all requests. They
+    stay within its `limits`, of which a path takes `weight(path)`, retries too.
     """
 
     def __init__(
@@ -60,6 +94,8 @@ class RestClient:
         ssl_context: ssl.SSLContext | None = None,
         *,
         own_url: str | None = None,  # the exchange's, where `base_url` may be another
+        limits: Sequence[RequestLimit] = (),
+        weight: Callable[[str], float] = lambda url: 1.0,
     ) -> None:
         self._base_url = base_url
         self._own_url = base_url if own_url is None else own_url
@@ -67,6 +103,8 @@ class RestClient:
         self._ssl = ssl_context if ssl_context is not None else True  # True: verify by the system's authorities
         self._slots = asyncio.Semaphore(config.max_concurrent)
         self._not_before = 0.0  # loop time
+        self._weight = weight
+        self._budget = RequestBudget(limits, config.share)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> RestClient:
@@ -87,7 +125,9 @@ class RestClient:
         url = address(self._base_url, self._own_url, path)
         async with self._slots:
             for attempt in range(self._config.attempts):
-                await self._wait_until_allowed()
+                while (delay := self.delay(path)) > 0:  # noqa: ASYNC110 - others spend, or are told to wait, meanwhile
+                    await asyncio.sleep(delay)
+                self._budget.spend(self._weight(path), asyncio.get_running_loop().time())
                 wait = self._config.retry_wait * 2**attempt
                 try:
                     status, headers, reply = await self._get_once(url, body)
@@ -122,10 +162,10 @@ class RestClient:
                 raise FetchError(f"{url}: expected at most {self._config.max_body_size} bytes, found more")
             return reply.status, reply.headers, body
 
-    async def _wait_until_allowed(self) -> None:
-        wait = self._not_before - asyncio.get_running_loop().time()
-        if wait > 0:
-            await asyncio.sleep(wait)
+    def delay(self, path: str) -> float:
+        """Return the seconds until a request to `path` may be made, by the limits and by what the exchange has said."""
+        now = asyncio.get_running_loop().time()
+        return max(self._not_before - now, self._budget.delay(self._weight(path), now))
 
 
 def _seconds(retry_after: str | None) -> float:

@@ -9,9 +9,12 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from feeds.errors import FetchError
-from feeds.live.http import RestClient, RestConfig, address
+from feeds.exchange import RequestLimit
+from feeds.live.http import RequestBudget, RestClient, RestConfig, address
 from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener, ws_create_server
 
 Answer = tuple[int, bytes, dict[str, str]]
@@ -28,7 +31,9 @@ class Paths(list[str]):
 
 
 @asynccontextmanager
-async def serving(*answers: Answer, config: RestConfig = QUICK) -> AsyncIterator[tuple[RestClient, Paths]]:
+async def serving(
+    *answers: Answer, config: RestConfig = QUICK, **options: Any
+) -> AsyncIterator[tuple[RestClient, Paths]]:
     """A client of a server that gives these answers in order, the last one for ever; the paths it was asked for."""
     paths = Paths()
 
@@ -45,7 +50,7 @@ async def serving(*answers: Answer, config: RestConfig = QUICK) -> AsyncIterator
     server = await ws_create_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     try:
-        async with RestClient(f"http://127.0.0.1:{port}/", config) as client:
+        async with RestClient(f"http://127.0.0.1:{port}/", config, **options) as client:
             yield client, paths
     finally:
         server.close()
@@ -128,3 +133,67 @@ async def test_nobody_there_is_a_failure_with_the_reason(unused_tcp_port_factory
 def test_values_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected attempts"):
         RestConfig(**options)
+
+
+# --- budgets --------------------------------------------------------------------------------------
+
+
+def test_a_budget_waits_until_enough_of_its_window_has_passed() -> None:
+    budget = RequestBudget([RequestLimit(10, 60.0)])
+    for now, weight in ((0.0, 4.0), (20.0, 5.0)):
+        assert budget.delay(weight, now) == 0
+        budget.spend(weight, now)
+    assert budget.delay(1, 30.0) == 0
+    assert budget.delay(2, 30.0) == 30.0  # when the first has left the window
+    assert budget.delay(6, 30.0) == 50.0  # when the second has
+    assert budget.delay(100, 30.0) == 50.0  # more than there ever is: when nothing else counts
+    assert budget.delay(6, 80.0) == 0
+    assert RequestBudget([]).delay(1e9, 0.0) == 0
+
+
+def test_every_limit_holds_and_a_share_is_less() -> None:
+    budget = RequestBudget([RequestLimit(4, 1.0), RequestLimit(8, 60.0)], share=0.5)
+    for now in (0.0, 0.0, 5.0, 5.0):
+        assert budget.delay(1, now) == 0
+        budget.spend(1, now)
+    assert budget.delay(1, 5.0) == 55.0
+    assert budget.delay(1, 60.0) == 0
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 20), st.integers(0, 30)), min_size=1, max_size=60),
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 50)), min_size=1, max_size=3),
+)
+def test_no_window_ever_has_more_than_its_limit(requests: list[tuple[int, int]], limits: list[tuple[int, int]]) -> None:
+    budget = RequestBudget([RequestLimit(most, window) for most, window in limits])
+    now, spent = 0.0, []
+    for weight, pause in requests:
+        now += pause
+        now += budget.delay(weight, now)
+        assert budget.delay(weight, now) == 0
+        budget.spend(weight, now)
+        spent.append((now, weight))
+    for most, window in limits:
+        for end, last in spent:
+            assert sum(w for when, w in spent if end - window < when <= end) <= max(most, last)
+
+
+async def test_a_client_says_how_long_it_has_to_wait_and_counts_retries() -> None:
+    budget = {"limits": (RequestLimit(4, 3600.0),), "weight": lambda url: 1.0 if url == "/a" else 2.0}
+    async with serving((503, b"", {}), OK, config=RestConfig(retry_wait=0.01, share=1.0), **budget) as (client, paths):
+        assert (client.delay("/a"), client.delay("/b")) == (0, 0)
+        await client.get("/a")
+        assert paths == ["/a", "/a"]
+        assert client.delay("/b") == 0
+        await client.get("/b")
+        assert client.delay("/a") > 3000
+
+
+async def test_a_ban_is_known_before_asking() -> None:
+    async with serving((418, b"", {"Retry-After": "3600"}), config=RestConfig(max_wait=1e6)) as (client, paths):
+        asking = asyncio.ensure_future(client.get("/a"))
+        await asyncio.wait_for(paths.asked.wait(), 10)
+        while client.delay("/b") == 0:  # noqa: ASYNC110 - the answer is on its way
+            await asyncio.sleep(0)
+        assert client.delay("/b") > 3000
+        asking.cancel()
