@@ -27,7 +27,7 @@ __all__ = [
     "Exchange",
     "Heartbeat",
     "Older",
-    "RequestLimit",
+    "RateLimit",
     "Topic",
     "exchange",
     "exchange_ids",
@@ -76,8 +76,8 @@ class ConnectionPlan(msgspec.Struct, frozen=True):
     topic_path: str = ""  # their path
 
 
-class RequestLimit(msgspec.Struct, frozen=True):
-    """How much may be asked of an exchange from one address: so much weight in any window of so many seconds."""
+class RateLimit(msgspec.Struct, frozen=True):
+    """How much an exchange allows to one address: so much weight in any window of so many seconds."""
 
     weight: float
     window: float
@@ -127,7 +127,8 @@ class Exchange:
     resnapshot_interval: float | None = None
     max_topics_per_connection = 100
     max_topics_per_message = 50
-    request_limits: Sequence_[RequestLimit] = ()  # of REST
+    request_limits: Sequence_[RateLimit] = ()  # of REST
+    connection_limits: Sequence_[RateLimit] = ()  # of attempts to connect, each of weight 1
     subscriptions_replace = False  # a message that subscribes ends all subscriptions before it
     older: Sequence_[Older] = ()
     # What an address of the exchange, WebSocket or REST, looks like: for recordings that have addresses.

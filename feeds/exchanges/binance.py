@@ -18,7 +18,7 @@ from msgspec import Raw
 from feeds.decoder import Decoder, Fetch, Reconnect, Refused
 from feeds.errors import DecodeError, excerpt, keys_text
 from feeds.events import BookDelta, Candle, Event, EventHandler, FeedStatus, Quote, Ticker, Trade
-from feeds.exchange import Endpoints, Exchange, RequestLimit, Topic
+from feeds.exchange import Endpoints, Exchange, RateLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.message_decoder import PRICE_QTY
 from feeds.sequencing import ContiguousSequence
@@ -463,7 +463,8 @@ class Binance(Exchange):
     path_of: ClassVar[dict[str, str]] = {}  # channel -> path, where it is not /stream
     message_interval = 0.25  # seconds: 5 client messages per second are allowed, pongs count
     max_topics_per_connection = MAX_STREAMS_PER_CONNECTION
-    request_limits = (RequestLimit(6000, 60),)
+    request_limits = (RateLimit(6000, 60),)
+    connection_limits: Sequence[RateLimit] = (RateLimit(300, 300),)
     depth_weights: Sequence[tuple[int, float]] = ((100, 5), (500, 25), (1000, 50), (5000, 250))  # up to so many levels
     list_weight = 20.0
     max_topics_per_message = MAX_STREAMS_PER_MESSAGE

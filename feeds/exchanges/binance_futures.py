@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from feeds.events import BookDelta, Event, Liquidation, Quote, Side, Ticker, Trade
-from feeds.exchange import Endpoints, RequestLimit
+from feeds.exchange import Endpoints, RateLimit
 from feeds.exchanges.binance import AGG_TRADE, EMPTY, Binance, BinanceDecoder, Record, Symbol, partial_depths
 from feeds.instrument import Instrument
 from feeds.sequencing import LinkedSequence
@@ -257,7 +257,7 @@ class BinanceFutures(Binance):
         "candle": "/market/stream",
     }
     message_interval = 0.125  # seconds: 10 client messages per second are allowed
-    request_limits = (RequestLimit(2400, 60),)  # USD-M and COIN-M together
+    request_limits = (RateLimit(2400, 60),)  # USD-M and COIN-M together
     depth_weights: Sequence[tuple[int, float]] = ((50, 2), (100, 5), (500, 10), (1000, 20))
     list_weight = 1.0
 

@@ -16,7 +16,7 @@ from feeds.bare_numbers import given
 from feeds.checksum import InterleavedChecksum, NumberText
 from feeds.decoder import Resubscribe
 from feeds.events import Side
-from feeds.exchange import Endpoints, Exchange, Topic
+from feeds.exchange import Endpoints, Exchange, RateLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.levels import LevelShape
 from feeds.message_decoder import MessageDecoder
@@ -327,6 +327,7 @@ class Bitfinex(Exchange):
     instruments_urls = ("/v2/conf/pub:list:pair:exchange,pub:list:pair:futures",)
     max_topics_per_message = 1
     max_topics_per_connection = 25
+    connection_limits = (RateLimit(20, 60),)  # unconfirmed
     urls = re.compile(r"//api(-pub)?\.bitfinex\.com\b")
     messages = re.compile(rb'^\[\d+,"(hb|te|tu|cs)",|^\{"event":"subscribed","channel":"\w+","chanId":')
 

@@ -21,7 +21,7 @@ from msgspec import Raw
 from feeds.checksum import InterleavedChecksum, NumberText
 from feeds.decoder import Resubscribe
 from feeds.events import Side
-from feeds.exchange import Endpoints, Exchange, Heartbeat, Older, Topic
+from feeds.exchange import Endpoints, Exchange, Heartbeat, Older, RateLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.levels import LevelShape
 from feeds.message_decoder import MessageDecoder
@@ -509,6 +509,7 @@ class Bitget(Exchange):
     heartbeat = Heartbeat(30.0, b"ping")  # closed after 2 minutes without, even while data flow
     max_topics_per_message = 10  # v3 drops messages with 25
     max_topics_per_connection = 50
+    connection_limits = (RateLimit(300, 300),)
     urls = re.compile(r"//(ws|api)\.bitget\.com\b")
     messages = re.compile(rb'^\{"action":"(snapshot|update)","arg":\{"instType":"')
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from feeds.events import Side
-from feeds.exchange import Endpoints, Older
+from feeds.exchange import Endpoints, Older, RateLimit
 from feeds.exchanges.upbit import Upbit, UpbitDecoder
 from feeds.instrument import Instrument
 from feeds.message_decoder import MessageDecoder
@@ -133,6 +133,7 @@ class Bithumb(Upbit):
     channels = ("book", "trade", "ticker")
     decoder: type[MessageDecoder] = BithumbDecoder
     max_topics_per_connection = 1000
+    connection_limits = (RateLimit(10, 1),)
     urls = re.compile(r"//(ws-api|api|pubwss)\.bithumb\.com\b")
     messages = re.compile(rb'^\{"type":"transaction","content":|^\{"type":"orderbook","code":"[^"]+","total_ask_size":')
 

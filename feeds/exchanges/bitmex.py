@@ -16,7 +16,7 @@ from msgspec import Raw
 from feeds.bare_numbers import given
 from feeds.decoder import Resubscribe
 from feeds.events import Side
-from feeds.exchange import Endpoints, Exchange, Heartbeat, Topic
+from feeds.exchange import Endpoints, Exchange, Heartbeat, RateLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.message_decoder import MessageDecoder
 from feeds.times import iso_ns
@@ -464,6 +464,7 @@ class Bitmex(Exchange):
     instruments_urls = ("/api/v1/instrument/active",)
     heartbeat = Heartbeat(5.0, b"ping")
     max_topics_per_message = 10
+    connection_limits = (RateLimit(3, 1), RateLimit(40, 3600))  # an hour allows more today, unconfirmed how many
     urls = re.compile(r"//(ws|www|ws\.testnet|testnet)\.bitmex\.com\b")
     messages = re.compile(rb'^\{"table":"\w+","action":"(partial|insert|update|delete)"')
 

@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from feeds.decoder import Resubscribe
 from feeds.events import Side
-from feeds.exchange import Endpoints, Exchange, Heartbeat, Older, Topic
+from feeds.exchange import Endpoints, Exchange, Heartbeat, Older, RateLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.levels import LevelShape
 from feeds.message_decoder import MessageDecoder
@@ -457,6 +457,7 @@ class Bybit(Exchange):
     heartbeat = Heartbeat(20.0, b'{"op":"ping"}')
     max_topics_per_message = 10  # one bad topic fails all of its message
     max_topics_per_connection = 200
+    connection_limits = (RateLimit(500, 300),)
     urls = re.compile(r"//(stream|api)\.bybit\.com(?!/v5/public/spot)")
     messages: re.Pattern[bytes] | None = re.compile(
         rb'^\{"topic":"(orderBookL2_25|orderbook\.\d+|publicTrade|tickers|allLiquidation)\.'

@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from feeds.decoder import Resubscribe
 from feeds.events import Side
-from feeds.exchange import Endpoints, Exchange, Topic
+from feeds.exchange import Endpoints, Exchange, RateLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.levels import LevelShape
 from feeds.message_decoder import MessageDecoder
@@ -199,6 +199,7 @@ class Coinbase(Exchange):
     """Coinbase Exchange. Its books have no numbers: that a message was missed cannot be seen."""
 
     id = "coinbase"
+    connection_limits = (RateLimit(8, 1),)
     endpoints = Endpoints(ws="wss://ws-feed.exchange.coinbase.com", rest="https://api.exchange.coinbase.com")
     channels = ("book", "quote", "trade", "ticker")
     decoder = CoinbaseDecoder

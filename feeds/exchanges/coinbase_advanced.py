@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from feeds.decoder import Decoder, Resubscribe
 from feeds.events import EventHandler, Side
-from feeds.exchange import Endpoints, Exchange, Topic
+from feeds.exchange import Endpoints, Exchange, RateLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.large import LargeMessage
 from feeds.levels import LevelShape
@@ -302,6 +302,7 @@ class CoinbaseAdvanced(Exchange):
     """
 
     id = "coinbase-advanced"
+    connection_limits = (RateLimit(8, 1),)
     endpoints = Endpoints(ws="wss://advanced-trade-ws.coinbase.com", rest="https://api.coinbase.com")
     channels = ("book", "quote", "trade", "ticker", "candle")
     decoder = CoinbaseAdvancedDecoder

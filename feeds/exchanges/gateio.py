@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from feeds.decoder import Fetch, Resubscribe
 from feeds.events import Side
-from feeds.exchange import Endpoints, Exchange, Heartbeat, RequestLimit, Topic
+from feeds.exchange import Endpoints, Exchange, Heartbeat, RateLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.levels import LevelShape
 from feeds.message_decoder import PRICE_QTY, MessageDecoder
@@ -408,7 +408,7 @@ class Gateio(Exchange):
     instruments_urls: Sequence[str] = ("/api/v4/spot/currency_pairs",)
     heartbeat = Heartbeat(15.0, lambda ts: b'{"time":%d,"channel":"spot.ping"}' % (ts // 1_000_000_000))
     max_topics_per_connection = 150
-    request_limits = (RequestLimit(200, 10),)  # unconfirmed
+    request_limits = (RateLimit(200, 10),)  # unconfirmed
     market = "spot"
     urls = re.compile(r"//(ws-)?api\.gateio\.ws/(ws/v4|api/v4/spot)\b")
     messages = re.compile(rb'^\{"time":\d+,("time_ms":\d+,)?("conn_id":"[^"]*",)?"channel":"spot\.')

@@ -20,7 +20,7 @@ from msgspec import Raw
 
 from feeds.decoder import Resubscribe
 from feeds.events import Side
-from feeds.exchange import Endpoints, Exchange, Heartbeat, Older, Topic
+from feeds.exchange import Endpoints, Exchange, Heartbeat, Older, RateLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.levels import LevelShape
 from feeds.message_decoder import MessageDecoder
@@ -276,6 +276,7 @@ class Gemini(Exchange):
     """Gemini. A quiet book says nothing: the answers to our pings show that the connection lives."""
 
     id = "gemini"
+    connection_limits = (RateLimit(300, 300),)
     endpoints = Endpoints(ws="wss://ws.gemini.com", rest="https://api.gemini.com")
     channels = ("book", "book_top", "quote", "trade", "ticker")
     decoder: type[MessageDecoder] = GeminiDecoder

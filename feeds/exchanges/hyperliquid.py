@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from feeds.decoder import Fetch
 from feeds.events import Side
-from feeds.exchange import Endpoints, Exchange, Heartbeat, Topic
+from feeds.exchange import Endpoints, Exchange, Heartbeat, RateLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.levels import LevelShape
 from feeds.message_decoder import MessageDecoder
@@ -284,6 +284,7 @@ class Hyperliquid(Exchange):
     heartbeat = Heartbeat(30.0, b'{"method":"ping"}')  # closed after 60 s in which nothing was sent to us
     message_interval = 0.05  # seconds; 2000 messages a minute are allowed
     max_topics_per_connection = 1000
+    connection_limits = (RateLimit(30, 60),)
     urls = re.compile(r"//api\.hyperliquid(-testnet)?\.xyz\b")
     messages = re.compile(rb'^\{"channel":"(l2Book|bbo|trades|activeAssetCtx|activeSpotAssetCtx|candle)","data":')
 

@@ -15,7 +15,7 @@ from msgspec import Raw
 from feeds.checksum import NumberText, SideBySideChecksum
 from feeds.decoder import Resubscribe
 from feeds.events import Side
-from feeds.exchange import Endpoints, Exchange, Heartbeat, Older, Topic
+from feeds.exchange import Endpoints, Exchange, Heartbeat, Older, RateLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.levels import LevelShape
 from feeds.message_decoder import MessageDecoder
@@ -417,6 +417,7 @@ class Kraken(Exchange):
     """Kraken spot."""
 
     id = "kraken"
+    connection_limits = (RateLimit(150, 600),)  # unconfirmed
     endpoints = Endpoints(ws="wss://ws.kraken.com", rest="https://api.kraken.com")
     channels = ("book", "quote", "trade", "ticker", "candle")
     decoder: type[MessageDecoder] = KrakenDecoder

@@ -17,7 +17,7 @@ from msgspec import Raw
 from feeds.decoder import Fetch, Resubscribe
 from feeds.errors import DecodeError
 from feeds.events import Side
-from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat, RequestLimit, Topic
+from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat, RateLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.levels import LevelShape
 from feeds.message_decoder import MessageDecoder
@@ -545,7 +545,8 @@ class Kucoin(Exchange):
     instruments_urls = ("/api/v2/symbols", f"{FUTURES_REST}/api/v1/contracts/active")
     heartbeat = Heartbeat(18.0, b'{"id":"ping","type":"ping"}')  # closed after 60 s without, even while data flow
     max_topics_per_connection = 300
-    request_limits = (RequestLimit(500, 30),)  # unconfirmed: 2000 of public weight, of which a snapshot takes up to 4
+    connection_limits = (RateLimit(250, 300),)
+    request_limits = (RateLimit(500, 30),)  # unconfirmed: 2000 of public weight, of which a snapshot takes up to 4
     max_topics_per_message = 100
     urls = re.compile(r"//(push-private|ws-api-(spot|futures)|x-push-(spot|futures)|api|api-futures)\.kucoin\.com\b")
     messages = re.compile(

@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from feeds.decoder import Fetch
 from feeds.events import Side
-from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat, RequestLimit, Topic
+from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat, RateLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.message_decoder import MessageDecoder
 from feeds.sequencing import ContiguousSequence
@@ -501,7 +501,7 @@ class Mexc(Exchange):
     futures_heartbeat = Heartbeat(15.0, b'{"method":"ping"}')
     message_interval = 0.1
     max_topics_per_connection = 30
-    request_limits = (RequestLimit(20, 2),)  # unconfirmed, of futures; spot allows more
+    request_limits = (RateLimit(20, 2),)  # unconfirmed, of futures; spot allows more
     urls = re.compile(r"//(wbs|wbs-api|api|contract)\.mexc\.com\b")
     messages = re.compile(rb'^\n.spot@public\.|^\{"channel":"push\.(depth|deal|ticker|kline)', re.DOTALL)
 

@@ -16,7 +16,7 @@ from msgspec import Raw
 from feeds.checksum import InterleavedChecksum, NumberText
 from feeds.decoder import Fetch, Resubscribe
 from feeds.events import Side
-from feeds.exchange import Endpoints, Exchange, Heartbeat, RequestLimit, Topic
+from feeds.exchange import Endpoints, Exchange, Heartbeat, RateLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.message_decoder import MessageDecoder
 from feeds.sequencing import IdentitySequence
@@ -447,7 +447,8 @@ class Okx(Exchange):
     heartbeat = Heartbeat(20.0, b"ping")  # the server closes what has been idle for 30 s
     message_interval = 1.0  # seconds; 480 requests an hour are allowed
     max_topics_per_message = 100
-    request_limits = (RequestLimit(40, 2),)
+    request_limits = (RateLimit(40, 2),)
+    connection_limits = (RateLimit(3, 1),)
     max_topics_per_connection = 300
     urls = re.compile(r"//(ws|wseea|wsus|wspap|www|real)\.(okx|okcoin)\.com\b")
     messages = re.compile(rb'^\{"arg":\{"channel":"[\w-]+","inst(Id|Type|Family)":"')

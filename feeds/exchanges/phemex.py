@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from feeds.decoder import Resubscribe
 from feeds.events import Side
-from feeds.exchange import Endpoints, Exchange, Heartbeat, Topic
+from feeds.exchange import Endpoints, Exchange, Heartbeat, RateLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.message_decoder import MessageDecoder
 from feeds.sequencing import NonDecreasingSequence
@@ -333,6 +333,7 @@ class Phemex(Exchange):
     heartbeat = Heartbeat(5.0, b'{"id":0,"method":"server.ping","params":[]}')
     message_interval = 0.1
     max_topics_per_connection = 20
+    connection_limits = (RateLimit(200, 300),)
     max_topics_per_message = 1  # a second symbol would be read as another parameter
     urls = re.compile(r"//((ws|vapi|api|testnet-api)\.)?phemex\.com\b")
     messages = re.compile(

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from feeds.events import Side
-from feeds.exchange import Endpoints, Exchange, Heartbeat, Topic
+from feeds.exchange import Endpoints, Exchange, Heartbeat, RateLimit, Topic
 from feeds.instrument import Instrument, Instruments
 from feeds.levels import LevelShape
 from feeds.message_decoder import MessageDecoder
@@ -281,6 +281,7 @@ class Upbit(Exchange):
     instruments_urls: Sequence[str] = ("/v1/market/all",)
     heartbeat = Heartbeat(20.0, b"PING")
     max_topics_per_connection = 1000
+    connection_limits: Sequence[RateLimit] = (RateLimit(5, 1),)
     max_topics_per_message = 1000
     subscriptions_replace = True
     urls = re.compile(r"//((sg|id|th)-)?api\.upbit\.com\b")

@@ -22,15 +22,16 @@ from feeds.instrument import Instrument, Instruments
 from feeds.latency import Latency
 from feeds.live.backoff import Backoff, BackoffConfig
 from feeds.live.first_data import FirstData
-from feeds.live.http import RestClient, RestConfig, address
+from feeds.live.http import RestClient, RestConfig, address, retry_after
 from feeds.live.instrument_lists import InstrumentCache, InstrumentList, InstrumentLists, InstrumentListsConfig
+from feeds.live.limits import Budget, ConnectionPacer
 from feeds.live.receiver import DEFAULT_LARGE_MESSAGE, Receiver
 from feeds.live.snapshots import Need, SnapshotScheduler
 from feeds.pipeline import Pipeline
 from feeds.recording import RecordingWriter
 from feeds.recording.format import INSTRUMENTS_TAG, TICKET_TAG
 from feeds.subscription import Subscription
-from picows import WSError, ws_connect
+from picows import WSError, WSHandshakeError, ws_connect
 
 __all__ = ["FeedConfig", "LiveFeed"]
 
@@ -58,6 +59,8 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_message_size: int = 16 * 1024 * 1024
     large_message: int = DEFAULT_LARGE_MESSAGE  # from this size on a thread reads levels, and other connections go on
     snapshot_timeout: float = 10.0  # without the snapshot that a new subscription should bring, before we ask again
+    limit_share: float = 0.8  # of what the exchange allows that we use: other programs have the same address
+    connect_spread: float = 0.05  # between two connections to the exchange, on average
     max_instrument_pages: int = 1000  # of one list of instruments
     snapshot_interval: float = 0.25  # between snapshots of one book that were each too old; doubles up to 16 times that
     # Between the snapshots that each book of an exchange gets whose messages show no loss; None: as the exchange says
@@ -71,6 +74,8 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             value = getattr(self, name)
             if isinstance(value, int | float) and not (value > 0 or (name == "resnapshot_interval" and value == 0)):
                 raise ValueError(f"expected {name} above 0, found {value}")
+        if self.limit_share > 1:
+            raise ValueError(f"expected limit_share at most 1, found {self.limit_share}")
 
 
 class LiveFeed:
@@ -128,8 +133,11 @@ class LiveFeed:
             self.config.rest,
             ssl_context,
             own_url=exchange.endpoints.rest,
-            limits=exchange.request_limits,
+            budget=Budget(exchange.request_limits, self.config.limit_share),
             weight=exchange.request_weight,
+        )
+        self._pacer = ConnectionPacer(
+            exchange.connection_limits, share=self.config.limit_share, spread=self.config.connect_spread
         )
         self.snapshots = SnapshotScheduler(
             self._rest, interval=self.config.snapshot_interval, max_concurrent=self.config.rest.max_concurrent
@@ -397,6 +405,7 @@ class LiveFeed:
             pipeline,
             self._rest,
             self.snapshots,
+            self._pacer,
             self.config,
             endpoints=self.endpoints,
             ssl_context=self._ssl,
@@ -416,6 +425,7 @@ class Line:
         pipeline: Pipeline,
         rest: RestClient,
         snapshots: SnapshotScheduler,
+        pacer: ConnectionPacer,
         config: FeedConfig,
         *,
         endpoints: Endpoints,
@@ -448,6 +458,7 @@ class Line:
         self._silent: list[tuple[Instrument, str]] = []  # subscriptions, and told of
         self._rest = rest
         self._snapshots = snapshots
+        self._pacer = pacer
         self._config = config
         self._endpoints = endpoints
         self._ssl = ssl_context
@@ -530,6 +541,8 @@ class Line:
     async def _serve_once(self) -> float:
         """Connect and serve until the connection ends; return the seconds to wait before the next one."""
         frames_before = self.receiver.frames
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._pacer.reserve(loop.time()))
         self._watch_first_data(())  # before the first message can come
         self._may_send = 0.0
         try:
@@ -547,7 +560,11 @@ class Line:
             )
         except (OSError, WSError, asyncio.TimeoutError, DecodeError, FetchError) as error:
             self.receiver.status("connect_failed", f"{self.url}: {type(error).__name__}: {error}")
-            return self._backoff.next()
+            wait = self._backoff.next()
+            response = error.response if isinstance(error, WSHandshakeError) else None
+            if response is not None and response.status in (418, 429):
+                self._pacer.hold(loop.time() + max(wait, retry_after(response.headers)))
+            return wait
         self.connects += 1
         self._help(self._keep_subscribed(frames_before))
         self._help(self._watch_silence())

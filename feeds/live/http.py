@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -13,9 +12,9 @@ import aiohttp
 import msgspec
 
 from feeds.errors import FetchError, excerpt
-from feeds.exchange import RequestLimit
+from feeds.live.limits import Budget
 
-__all__ = ["RequestBudget", "RestClient", "RestConfig", "address"]
+__all__ = ["RestClient", "RestConfig", "address", "retry_after"]
 
 
 class RestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,11 +26,8 @@ class RestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_wait: float = 300.0  # seconds; a Retry-After beyond it is a failure
     max_body_size: int = 128 * 1024 * 1024  # bytes; exchangeInfo of spot has about 20 MB
     max_concurrent: int = 4
-    share: float = 0.8  # of the exchange's request limits that we use: other programs share the address
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ValueError(f"expected a share above 0 and at most 1, found {self.share}")
         if self.attempts < 1 or self.max_concurrent < 1 or self.timeout <= 0:
             raise ValueError(f"expected attempts and max_concurrent >= 1 and timeout > 0, found {self}")
 
@@ -49,34 +45,6 @@ def address(base: str, own: str, path: str) -> str:
     return base.rstrip("/") + path
 
 
-class RequestBudget:
-    """Keeps requests within limits, each so much weight in any window of its length. Times are seconds of any clock."""
-
-    def __init__(self, limits: Sequence[RequestLimit], share: float = 1.0) -> None:
-        self._limits = [(limit.weight * share, limit.window) for limit in limits]
-        self._spent: deque[tuple[float, float]] = deque()  # (when, weight), within the longest window
-        self._longest = max((limit.window for limit in limits), default=0.0)
-
-    def delay(self, weight: float, now: float) -> float:
-        """Return the seconds until so much may be spent; what is more than a limit waits until nothing else counts."""
-        while self._spent and self._spent[0][0] + self._longest <= now:
-            self._spent.popleft()
-        delay = 0.0
-        for most, window in self._limits:
-            total = min(weight, most)
-            for when, spent in reversed(self._spent):
-                total += spent
-                if total > most:
-                    delay = max(delay, when + window - now)
-                    break
-        return delay
-
-    def spend(self, weight: float, now: float) -> None:
-        """Count what is spent now."""
-        if self._limits:
-            self._spent.append((now, weight))
-
-
 _RETRIED = {418, 429, 500, 502, 503, 504}
 
 
@@ -84,7 +52,7 @@ class RestClient:
     """Gets from one exchange's REST address, with retries; an async context manager.
 
     Where the exchange answers 429 or 418 (too many requests, banned), `Retry-After` is obeyed, by all requests. They
-    stay within its `limits`, of which a path takes `weight(path)`, retries too.
+    stay within `budget`, of which a path takes `weight(path)`, retries too.
     """
 
     def __init__(
@@ -94,7 +62,7 @@ class RestClient:
         ssl_context: ssl.SSLContext | None = None,
         *,
         own_url: str | None = None,  # the exchange's, where `base_url` may be another
-        limits: Sequence[RequestLimit] = (),
+        budget: Budget | None = None,
         weight: Callable[[str], float] = lambda url: 1.0,
     ) -> None:
         self._base_url = base_url
@@ -104,7 +72,7 @@ class RestClient:
         self._slots = asyncio.Semaphore(config.max_concurrent)
         self._not_before = 0.0  # loop time
         self._weight = weight
-        self._budget = RequestBudget(limits, config.share)
+        self._budget = budget or Budget(())
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> RestClient:
@@ -140,7 +108,7 @@ class RestClient:
                     if status not in _RETRIED:
                         raise FetchError(f"{url}: expected status 200, found {failure}")
                     if status in (418, 429):
-                        wait = max(wait, _seconds(headers.get("Retry-After")))
+                        wait = max(wait, retry_after(headers))
                         if wait > self._config.max_wait:
                             raise FetchError(f"{url}: told to wait {wait:.0f} s, {failure}")
                         self._not_before = max(self._not_before, asyncio.get_running_loop().time() + wait)
@@ -168,9 +136,9 @@ class RestClient:
         return max(self._not_before - now, self._budget.delay(self._weight(path), now))
 
 
-def _seconds(retry_after: str | None) -> float:
+def retry_after(headers: Mapping[str, str]) -> float:
     """Return `Retry-After` in seconds, 0 where it is missing or a date, which exchanges do not send."""
     try:
-        return max(0.0, float(retry_after or 0))
+        return max(0.0, float(headers.get("Retry-After") or 0))
     except ValueError:
         return 0.0

@@ -9,12 +9,11 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from feeds.errors import FetchError
-from feeds.exchange import RequestLimit
-from feeds.live.http import RequestBudget, RestClient, RestConfig, address
+from feeds.exchange import RateLimit
+from feeds.live.http import RestClient, RestConfig, address
+from feeds.live.limits import Budget
 from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener, ws_create_server
 
 Answer = tuple[int, bytes, dict[str, str]]
@@ -135,52 +134,10 @@ def test_values_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
         RestConfig(**options)
 
 
-# --- budgets --------------------------------------------------------------------------------------
-
-
-def test_a_budget_waits_until_enough_of_its_window_has_passed() -> None:
-    budget = RequestBudget([RequestLimit(10, 60.0)])
-    for now, weight in ((0.0, 4.0), (20.0, 5.0)):
-        assert budget.delay(weight, now) == 0
-        budget.spend(weight, now)
-    assert budget.delay(1, 30.0) == 0
-    assert budget.delay(2, 30.0) == 30.0  # when the first has left the window
-    assert budget.delay(6, 30.0) == 50.0  # when the second has
-    assert budget.delay(100, 30.0) == 50.0  # more than there ever is: when nothing else counts
-    assert budget.delay(6, 80.0) == 0
-    assert RequestBudget([]).delay(1e9, 0.0) == 0
-
-
-def test_every_limit_holds_and_a_share_is_less() -> None:
-    budget = RequestBudget([RequestLimit(4, 1.0), RequestLimit(8, 60.0)], share=0.5)
-    for now in (0.0, 0.0, 5.0, 5.0):
-        assert budget.delay(1, now) == 0
-        budget.spend(1, now)
-    assert budget.delay(1, 5.0) == 55.0
-    assert budget.delay(1, 60.0) == 0
-
-
-@given(
-    st.lists(st.tuples(st.integers(1, 20), st.integers(0, 30)), min_size=1, max_size=60),
-    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 50)), min_size=1, max_size=3),
-)
-def test_no_window_ever_has_more_than_its_limit(requests: list[tuple[int, int]], limits: list[tuple[int, int]]) -> None:
-    budget = RequestBudget([RequestLimit(most, window) for most, window in limits])
-    now, spent = 0.0, []
-    for weight, pause in requests:
-        now += pause
-        now += budget.delay(weight, now)
-        assert budget.delay(weight, now) == 0
-        budget.spend(weight, now)
-        spent.append((now, weight))
-    for most, window in limits:
-        for end, last in spent:
-            assert sum(w for when, w in spent if end - window < when <= end) <= max(most, last)
-
-
 async def test_a_client_says_how_long_it_has_to_wait_and_counts_retries() -> None:
-    budget = {"limits": (RequestLimit(4, 3600.0),), "weight": lambda url: 1.0 if url == "/a" else 2.0}
-    async with serving((503, b"", {}), OK, config=RestConfig(retry_wait=0.01, share=1.0), **budget) as (client, paths):
+    budget = Budget([RateLimit(4, 3600.0)])
+    weight = {"/a": 1.0, "/b": 2.0}.__getitem__
+    async with serving((503, b"", {}), OK, budget=budget, weight=weight) as (client, paths):
         assert (client.delay("/a"), client.delay("/b")) == (0, 0)
         await client.get("/a")
         assert paths == ["/a", "/a"]

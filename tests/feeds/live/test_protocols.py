@@ -22,7 +22,9 @@ from feeds.decoder import Fetch, Resubscribe, Send
 from feeds.events import Fanout
 from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat, Topic, exchange
 from feeds.instrument import Instrument, Instruments
+from feeds.live.backoff import BackoffConfig
 from feeds.live.feed import FeedConfig, LiveFeed
+from feeds.live.limits import ConnectionPacer
 from feeds.message_decoder import MessageDecoder
 from feeds.recording import Kind, RecordingReader, RecordingWriter
 from feeds.subscription import Subscription
@@ -433,3 +435,32 @@ async def test_a_session_in_which_books_were_made_anew_is_replayed(watcher: Watc
     assert [repr(event) for event in again.events] == [repr(event) for event in log.events]
     assert again.tops == log.tops
     assert len({update.ts_event for update in log.updates}) > 10
+
+
+class Full(Server):
+    """Wants no connection for an hour."""
+
+    async def socket(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(status=429, headers={"Retry-After": "3600"})
+
+
+async def test_a_connection_that_is_refused_for_an_hour_keeps_all_others_away(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    again = asyncio.Event()
+    reserve = ConnectionPacer.reserve
+
+    def noted(pacer: ConnectionPacer, now: float) -> float:
+        waits.append(reserve(pacer, now))
+        if len(waits) > 1:
+            again.set()
+        return waits[-1]
+
+    monkeypatch.setattr(ConnectionPacer, "reserve", noted)
+    async with feeding(Full(answers), watcher, Market(), backoff=BackoffConfig(initial=0.001)):
+        await asyncio.wait_for(again.wait(), 10)
+    assert watcher.statuses() == ["connect_failed"]
+    assert "429" in watcher.feed_statuses[0].reason
+    assert waits[0] == 0
+    assert waits[1] > 3000

@@ -11,10 +11,11 @@ import pytest
 
 from feeds.decoder import Fetch
 from feeds.errors import FetchError
-from feeds.exchange import Endpoints, RequestLimit, exchange
+from feeds.exchange import Endpoints, RateLimit, exchange
 from feeds.exchanges.binance import Binance
 from feeds.live.feed import LiveFeed
-from feeds.live.http import RequestBudget, RestClient
+from feeds.live.http import RestClient
+from feeds.live.limits import Budget
 from feeds.live.snapshots import Need, PendingSnapshot, SnapshotQueue, SnapshotScheduler
 from feeds.simulator.faults import Gap
 from feeds.simulator.server import SimulatedExchange
@@ -225,7 +226,7 @@ async def test_what_goes_wrong_is_told_to_who_asked() -> None:
 class Counted(Binance):
     """Allows few requests in a short window."""
 
-    request_limits = (RequestLimit(500.0, 0.5),)  # 8 snapshots, with the share of 0.8
+    request_limits = (RateLimit(500.0, 0.5),)  # 8 snapshots, with the share of 0.8
 
 
 async def test_fifty_books_of_two_connections_share_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,12 +234,12 @@ async def test_fifty_books_of_two_connections_share_what_is_allowed(monkeypatch:
     watcher = Watcher()
     spent: list[tuple[float, float]] = []
 
-    class Noted(RequestBudget):
+    class Noted(Budget):
         def spend(self, weight: float, now: float) -> None:
             spent.append((now, weight))
             super().spend(weight, now)
 
-    monkeypatch.setattr("feeds.live.http.RequestBudget", Noted)
+    monkeypatch.setattr("feeds.live.feed.Budget", Noted)
     monkeypatch.setattr(Counted, "max_topics_per_connection", 25)
     async with SimulatedExchange("binance", names, seed=7, rate=2000.0) as sim:
         endpoints = Endpoints(ws=sim.ws_url, rest=sim.rest_url)
