@@ -40,7 +40,7 @@ from picows import start_busy_polling
 
 if TYPE_CHECKING:
     from feeds.live.feed import FeedConfig
-    from feeds.live.handler import FeedHandlerConfig
+    from feeds.live.handler import FeedHandler, FeedHandlerConfig
 
 __all__ = ["Report", "live", "replay", "run_live"]
 
@@ -161,6 +161,7 @@ async def live(
     ssl_context: ssl.SSLContext | None = None,
     config: FeedConfig | FeedHandlerConfig | None = None,
     latency: bool = False,
+    on_start: Callable[[FeedHandler], object] | None = None,
 ) -> Report:
     """Run `handler` on live data until `duration` (seconds) has passed, `stop` is set or the task is cancelled.
 
@@ -170,7 +171,8 @@ async def live(
     `policy` is one of `feeds.conflation.POLICIES`.
     `record_to` names a new file that gets everything received, or a folder where `recording` says to rotate; a
     recording that fails does not end the session, see `Report.recording_error`. `latency` measures where the time
-    between packet and handler goes, for `Report.latency`. Raises UnknownExchange, UnknownSymbol and ConfigError for
+    between packet and handler goes, for `Report.latency`. `on_start` is called with the `FeedHandler` before anything
+    comes, for who wants to subscribe and unsubscribe later. Raises UnknownExchange, UnknownSymbol and ConfigError for
     what cannot be, SubscriptionRefused for what the exchange refuses, FetchError without instrument metadata, and
     whatever the handler raises (a strategy: StrategyError).
     """
@@ -217,6 +219,8 @@ async def live(
             )
             chain.start()
             try:
+                if on_start is not None:
+                    on_start(feeds)
                 await feeds.run()
             finally:
                 ending.cancel()

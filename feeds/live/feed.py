@@ -606,7 +606,7 @@ class Line:
                 await asyncio.sleep(GREETING_POLL)
         await asyncio.sleep(self.plan.subscribe_after)
         plan = self.plan
-        messages: Sequence[bytes | Callable[[int], bytes]] | None = plan.subscribe
+        messages: Sequence[bytes | Callable[[int], bytes]] | None = plan.subscribe if plan.args else None
         while messages is not None:
             await self._send_all(messages)
             self._await_first_data()

@@ -417,6 +417,33 @@ async def test_a_strategy_may_change_its_subscriptions_inside_a_callback(tmp_pat
     assert [repr(event) for event in again.events] == [repr(event) for event in log.events]
 
 
+async def test_subscriptions_of_a_session_change_on_both_exchanges_and_are_replayed(tmp_path: Path) -> None:
+    watcher, path, stop = Watcher(), tmp_path / "session.feeds", asyncio.Event()
+    handlers: list[FeedHandler] = []
+    async with simulators(SPOT, FUTURES) as sims:
+        config = configured(sims, record_to=str(path))
+        task = asyncio.ensure_future(session.live(watcher, config=config, stop=stop, on_start=handlers.append))
+        await watcher.until(lambda: len(live_books(watcher)) == 4)
+        for name in (SPOT, FUTURES):
+            handlers[0].remove(name, Subscription("ETHUSDT"))
+        await watcher.until(lambda: len(live_books(watcher)) == 2)
+        sims[FUTURES].inject(Disconnect())
+        await watcher.until(lambda: states(watcher, "BTCUSDT").count("STALE") == 1)
+        for name in (SPOT, FUTURES):
+            handlers[0].add(name, Subscription("ETHUSDT", ("book", "trade")))
+        await watcher.until(lambda: len(live_books(watcher)) == 4)
+        stop.set()
+        report = await asyncio.wait_for(task, 10)
+    assert {(s.exchange, s.reason) for s in watcher.feed_statuses if s.status == "subscribed"} == {
+        (SPOT, "ETHUSDT: book, trade"),
+        (FUTURES, "ETHUSDT: book"),  # each on a connection of its own
+        (FUTURES, "ETHUSDT: trade"),
+    }
+    replayed = session.replay(EventHandler(), path)
+    assert replayed.is_same
+    assert replayed.callbacks == report.callbacks
+
+
 async def test_what_cannot_be_added_or_removed_is_said_at_once() -> None:
     watcher = Watcher()
     async with simulators(SPOT) as sims:
