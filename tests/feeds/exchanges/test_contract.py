@@ -196,6 +196,10 @@ def test_every_channel_can_be_subscribed(samples):
             messages = [message for plan in plans for message in plan.subscribe]
             messages = [message if isinstance(message, bytes) else message(1) for message in messages]
             assert all(isinstance(message, bytes) and message for message in messages)
+            for plan in plans:
+                for number, arg in enumerate(plan.args, 1):
+                    ends = found.unsubscribe_message(plan.topic_path, [arg], number)
+                    assert ends is None or (b"unsub" in ends.lower() and ends not in messages)
     assert planned == set(found.channels)
 
 
