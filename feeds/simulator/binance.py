@@ -8,18 +8,18 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
-from feeds.simulator.binance_streams import GeneratedSource
+from feeds.simulator.binance_streams import BinanceSource
 from feeds.simulator.binance_wire import (
     MICROSECONDS,
     NS_PER_MS,
     Dialect,
     FuturesDialect,
-    Numbers,
     SpotDialect,
     error,
     parse_stream,
 )
 from feeds.simulator.markets import plausible_market
+from feeds.simulator.numbers import Numbers
 from feeds.simulator.order_flow import NS_PER_SECOND, FlowConfig, OrderFlow
 from feeds.simulator.playback import Playback, PlaybackSource
 from feeds.simulator.protocol import (
@@ -72,8 +72,9 @@ class BinanceSession(Session):
         self._delivered: dict[str, str] = {}  # those with data: the source's key -> name
         self._received: deque[int] = deque(maxlen=protocol.dialect.messages_per_second)
 
-    def open(self, now_ns: int) -> None:
+    def open(self, now_ns: int) -> list[bytes]:
         self._subscribe(self._first_streams, now_ns)
+        return []
 
     @property
     def streams(self) -> list[str]:
@@ -195,6 +196,8 @@ class Binance(ExchangeProtocol):
     """What spot and futures have in common; take `BinanceSpot` or `BinanceFutures`."""
 
     dialect: Dialect
+    default_symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+    sequence_fields = ("U", "u", "pu")
 
     def __init__(
         self,
@@ -217,13 +220,13 @@ class Binance(ExchangeProtocol):
         self.pong_timeout = dialect.pong_timeout
         markets = [plausible_market(symbol, precision=dialect.precisions.get(symbol)) for symbol in symbols]
         self.markets = {market.symbol: market for market in markets}
-        numbers = {market.symbol: Numbers(market, dialect.decimals) for market in markets}
+        numbers = {market.symbol: Numbers(market, dialect.decimals, dialect.decimals) for market in markets}
         self.source: Source
         if playback is not None:
             self.source = PlaybackSource(playback, self.recognise)
         else:
             config = msgspec.structs.replace(flow or FlowConfig(), update_ids=dialect.update_ids)
-            self.source = GeneratedSource(dialect, OrderFlow(markets, config, start_ns=start_ns), numbers)
+            self.source = BinanceSource(dialect, OrderFlow(markets, config, start_ns=start_ns), numbers)
         self._minute = 0
         self._used_weight = 0
 
@@ -288,7 +291,10 @@ class Binance(ExchangeProtocol):
         return Message("!simulator", "", "other", data, to_all=True)
 
     def unknown_symbol(self, now_ns: int) -> Message:
-        numbers, now = Numbers(plausible_market("GHOSTUSDT"), self.dialect.decimals), now_ns // NS_PER_MS
+        numbers, now = (
+            Numbers(plausible_market("GHOSTUSDT"), self.dialect.decimals, self.dialect.decimals),
+            now_ns // NS_PER_MS,
+        )
         text = self.dialect.diff("GHOSTUSDT", numbers, now, now, (2, 2, 1), {1000: 1}, {})
         return Message("ghostusdt@depth@100ms", "GHOSTUSDT", "delta", text.encode(), to_all=True)
 

@@ -1,33 +1,20 @@
 """Order flow as Binance's streams: what changed in the true book becomes diffs, partial books, quotes and trades."""
 
-from collections.abc import Iterator
-
-from feeds.simulator.binance_wire import MICROSECONDS, NS_PER_MS, Dialect, Numbers, StreamName, parse_stream
+from feeds.simulator.binance_wire import MICROSECONDS, NS_PER_MS, Dialect, parse_stream
+from feeds.simulator.generated import GeneratedSource, Stream
+from feeds.simulator.numbers import Numbers
 from feeds.simulator.order_flow import Fill, OrderFlow, Update
-from feeds.simulator.protocol import Batch, Kind, Message, Session, Source
+from feeds.simulator.protocol import Message
 
 _TICK_NS = 50 * NS_PER_MS  # every stream speed is a multiple of it
 
 
-class _Stream:
-    """One stream that somebody subscribed to. The same messages go to every subscriber."""
-
-    kind: Kind = "other"
-
+class _Stream(Stream):
     def __init__(self, key: str, symbol: str, dialect: Dialect, numbers: Numbers, period_ns: int) -> None:
-        self.key = key
-        self.symbol = symbol
-        self.period_ns = period_ns
-        self.subscribers = 0
+        super().__init__(key, symbol, period_ns)
         self._dialect = dialect
         self._numbers = numbers
         self._unit_ns = 1_000 if key.endswith(MICROSECONDS) else NS_PER_MS
-
-    def on_update(self, update: Update, out: list[Message]) -> None:
-        """Take in what an order did; append what is sent at once."""
-
-    def on_tick(self, now_ns: int, out: list[Message]) -> None:
-        """Append what is sent at the end of a period."""
 
     def _send(self, text: str, out: list[Message]) -> None:
         out.append(Message(self.key, self.symbol, self.kind, text.encode()))
@@ -164,89 +151,32 @@ class _AggTrades(_Stream):
         self._first = None
 
 
-class GeneratedSource(Source):
-    """Order flow as Binance's streams. Streams exist while they have subscribers and cost nothing otherwise."""
+class BinanceSource(GeneratedSource):
+    """Order flow as Binance's streams."""
 
     def __init__(self, dialect: Dialect, flow: OrderFlow, numbers: dict[str, Numbers]) -> None:
-        self._flow = flow
+        super().__init__(flow, _TICK_NS)
         self._dialect = dialect
         self._numbers = numbers
-        self._streams: dict[str, _Stream] = {}
-        self._by_symbol: dict[str, list[_Stream]] = {symbol: [] for symbol in numbers}
-        self._tick_ns = (flow.ts_event // _TICK_NS + 1) * _TICK_NS
-
-    @property
-    def flow(self) -> OrderFlow:
-        return self._flow
-
-    @property
-    def next_ns(self) -> int:
-        return min(self._flow.next_ns, self._tick_ns)
-
-    def poll(self, until_ns: int) -> Iterator[Batch]:
-        while True:
-            now_ns = min(self._flow.next_ns, self._tick_ns)
-            if now_ns > until_ns:
-                return
-            # A change at the very end of a period still belongs to it.
-            messages = self._publish(self._flow.next_burst()) if self._flow.next_ns <= self._tick_ns else self._tick()
-            yield Batch(now_ns, messages)
-
-    def burst(self, symbol: str, orders: int, now_ns: int) -> Batch:
-        return Batch(now_ns, self._publish(self._flow.burst(symbol, orders, now_ns)))
-
-    def subscribe(self, session: Session, stream: str, now_ns: int) -> None:
-        active = self._streams.get(stream)
-        if active is None:
-            name = parse_stream(stream.removesuffix(MICROSECONDS), self._dialect)
-            if name is None or name.symbol not in self._numbers:
-                raise KeyError(stream)
-            active = self._streams[stream] = self._open(stream, name)
-            self._by_symbol[name.symbol].append(active)
-        active.subscribers += 1
-
-    def unsubscribe(self, session: Session, stream: str) -> None:
-        active = self._streams[stream]
-        active.subscribers -= 1
-        if not active.subscribers:
-            del self._streams[stream]
-            self._by_symbol[active.symbol].remove(active)
-
-    def detach(self, session: Session) -> None:
-        pass
 
     def snapshot(self, symbol: str, limit: int, now_ns: int, *, stale: bool = False) -> bytes | None:
         if symbol not in self._numbers:
             return None
-        book = self._flow.first_book(symbol) if stale else self._flow.book(symbol, levels=limit)
+        book = self.flow.first_book(symbol) if stale else self.flow.book(symbol, levels=limit)
         return self._dialect.snapshot(self._numbers[symbol], now_ns // NS_PER_MS, book, limit).encode()
 
-    def _open(self, key: str, name: StreamName) -> _Stream:
+    def make_stream(self, key: str) -> Stream:
+        name = parse_stream(key.removesuffix(MICROSECONDS), self._dialect)
+        if name is None or name.symbol not in self._numbers:
+            raise KeyError(key)
         numbers = self._numbers[name.symbol]
         if name.kind == "depth":
-            last_id = self._flow.last_id(name.symbol)
+            last_id = self.flow.last_id(name.symbol)
             return _Diffs(key, name.symbol, self._dialect, numbers, name.period_ns, last_id)
         if name.kind == "partial":
-            return _PartialBook(key, name.symbol, self._dialect, numbers, name.period_ns, name.levels, self._flow)
+            return _PartialBook(key, name.symbol, self._dialect, numbers, name.period_ns, name.levels, self.flow)
         if name.kind == "bookTicker":
             return _BookTicker(key, name.symbol, self._dialect, numbers, 0)
         if name.kind == "trade":
             return _Trades(key, name.symbol, self._dialect, numbers, 0)
         return _AggTrades(key, name.symbol, self._dialect, numbers, name.period_ns)
-
-    def _publish(self, updates: list[Update]) -> list[Message]:
-        out: list[Message] = []
-        by_symbol = self._by_symbol
-        for update in updates:
-            for stream in by_symbol[update.symbol]:
-                stream.on_update(update, out)
-        return out
-
-    def _tick(self) -> list[Message]:
-        now_ns = self._tick_ns
-        self._tick_ns += _TICK_NS
-        out: list[Message] = []
-        for stream in self._streams.values():
-            if stream.period_ns and now_ns % stream.period_ns == 0:
-                stream.on_tick(now_ns, out)
-        return out

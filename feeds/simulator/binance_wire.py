@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from feeds.simulator.markets import Market
+from feeds.simulator.numbers import Numbers, decimal
 from feeds.simulator.order_flow import Book, Fill, Top
 
 NS_PER_MS = 1_000_000
@@ -19,7 +20,6 @@ NS_PER_MS = 1_000_000
 # Marks, inside the simulator, a stream whose times are microseconds.
 MICROSECONDS = "?us"
 _AGGREGATION_NS = 100 * NS_PER_MS  # of futures' aggTrade
-_MAX_CACHED_PRICES = 50_000
 _STREAM = re.compile(
     r"(?P<symbol>[^@!A-Z\s/]+)@(?P<kind>depth(?:5|10|20)?|bookTicker|trade|aggTrade)(?:@(?P<ms>\d+)ms)?"
 )
@@ -40,42 +40,6 @@ class StreamName(msgspec.Struct, frozen=True):
 def error(code: int, msg: str) -> bytes:
     """Write the body of a REST error."""
     return msgspec.json.encode({"code": code, "msg": msg})
-
-
-def decimal(mantissa: int, decimals: int, shown: int) -> str:
-    """Write `mantissa / 10**decimals` with `shown` decimals, `shown >= decimals`."""
-    whole, part = divmod(mantissa, 10**decimals)
-    if not shown:
-        return str(whole)
-    return f"{whole}.{part * 10 ** (shown - decimals):0{shown}d}"
-
-
-class Numbers:
-    """Ticks and lots of one market as the text that goes on the wire."""
-
-    __slots__ = ("_lot", "_price_decimals", "_prices", "_qty_decimals", "_shown_price", "_shown_qty", "_tick")
-
-    def __init__(self, market: Market, shown: int | None) -> None:
-        self._tick, self._price_decimals = market.tick, market.price_decimals
-        self._lot, self._qty_decimals = market.lot, market.qty_decimals
-        self._shown_price = market.price_decimals if shown is None else shown
-        self._shown_qty = market.qty_decimals if shown is None else shown
-        self._prices: dict[int, str] = {}
-
-    def price(self, ticks: int) -> str:
-        text = self._prices.get(ticks)
-        if text is None:
-            if len(self._prices) >= _MAX_CACHED_PRICES:
-                self._prices.clear()
-            text = self._prices[ticks] = decimal(ticks * self._tick, self._price_decimals, self._shown_price)
-        return text
-
-    def qty(self, lots: int) -> str:
-        return decimal(lots * self._lot, self._qty_decimals, self._shown_qty)
-
-    def levels(self, levels: Sequence[tuple[int, int]]) -> str:
-        price, qty = self.price, self.qty
-        return ",".join([f'["{price(ticks)}","{qty(lots)}"]' for ticks, lots in levels])
 
 
 class Dialect(ABC):

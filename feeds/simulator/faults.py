@@ -1,5 +1,6 @@
 """What can go wrong, on request: at a time, after a number of messages, or right now."""
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -42,6 +43,48 @@ class MissingField(Fault, frozen=True):
     symbol: str
     field: str
     count: int = 1
+
+
+class Reorder(Fault, frozen=True):
+    """Send book deltas of a symbol behind the next one."""
+
+    symbol: str
+    count: int = 1
+
+
+class WrongChecksum(Fault, frozen=True):
+    """Send book deltas of a symbol with a checksum that is not the book's."""
+
+    symbol: str
+    count: int = 1
+
+
+class SequenceReset(Fault, frozen=True):
+    """Send book deltas of a symbol with numbers that begin anew, as if the exchange had been restarted."""
+
+    symbol: str
+    count: int = 1
+
+
+class NewField(Fault, frozen=True):
+    """Send messages of a symbol with a field more than there was."""
+
+    symbol: str
+    count: int = 1
+
+
+class UnknownEnum(Fault, frozen=True):
+    """Send trades of a symbol with a word that is not among those that there were."""
+
+    symbol: str
+    count: int = 1
+
+
+class RefuseSubscription(Fault, frozen=True):
+    """Refuse subscriptions to a symbol as if it were not listed. Counts subscriptions."""
+
+    symbol: str
+    times: int = 1
 
 
 class UnknownEvent(Fault, frozen=True):
@@ -93,6 +136,12 @@ AnyFault = (
     | Duplicate
     | Malformed
     | MissingField
+    | Reorder
+    | WrongChecksum
+    | SequenceReset
+    | NewField
+    | UnknownEnum
+    | RefuseSubscription
     | UnknownEvent
     | UnknownSymbol
     | Disconnect
@@ -106,18 +155,14 @@ AnyFault = (
 class _Armed:
     """A fault that waits for its time, its messages and its count."""
 
-    __slots__ = ("after", "fault", "from_ns", "left")
+    __slots__ = ("after", "fault", "from_ns", "held", "left")
 
     def __init__(self, fault: AnyFault, from_ns: int) -> None:
         self.fault = fault
         self.from_ns = from_ns
         self.after = fault.after
-        if isinstance(fault, (Gap, Duplicate, Malformed, MissingField)):
-            self.left = fault.count
-        elif isinstance(fault, (StaleSnapshot, RestLimit)):
-            self.left = fault.times
-        else:
-            self.left = 1
+        self.left = int(getattr(fault, "count", getattr(fault, "times", 1)))
+        self.held: Message | None = None  # to be sent behind the next one
 
     def strikes(self) -> bool:
         """Count one occasion; say whether the fault strikes at it."""
@@ -145,6 +190,7 @@ class FaultPlan:
         snapshot, and a message about an unknown symbol where the protocol is whatever was recorded.
         """
         self._protocol = protocol
+        protocol.refuses = self.refuses
         self._armed: list[_Armed] = []
         self._muted_until = 0
         for fault in faults:
@@ -163,6 +209,13 @@ class FaultPlan:
         if isinstance(fault, RestLimit) and fault.status not in (418, 429):
             raise ValueError(f"expected status 418 or 429, found {fault.status}")
         # ValueError here rather than when it strikes.
+        for kind, field in (
+            (WrongChecksum, self._protocol.checksum_field),
+            (SequenceReset, self._protocol.sequence_fields),
+            (UnknownEnum, self._protocol.enum_field),
+        ):
+            if isinstance(fault, kind) and not field:
+                raise ValueError(f"{self._protocol.name} has nothing that {kind.__name__} could break")
         if isinstance(fault, StaleSnapshot):
             _ = self._protocol.source.flow
         if isinstance(fault, UnknownSymbol):
@@ -192,6 +245,16 @@ class FaultPlan:
                 return Outcome(out, disconnect)
         return Outcome(out)
 
+    def refuses(self, symbol: str, now_ns: int) -> bool:
+        """Whether a subscription to the symbol is to be refused."""
+        for armed in self._armed:
+            fault = armed.fault
+            if isinstance(fault, RefuseSubscription) and fault.symbol == symbol and armed.from_ns <= now_ns:
+                struck = armed.strikes()
+                self._forget(armed)
+                return struck
+        return False
+
     def rest(self, target: str, now_ns: int, body: bytes = b"") -> HttpReply:
         """Answer a REST request, or have it refused or answered wrongly as is due."""
         symbol = self._protocol.snapshot_symbol(target)
@@ -214,6 +277,14 @@ class FaultPlan:
             fault = armed.fault
             if armed.from_ns > now_ns or not _concerns(fault, message) or not armed.strikes():
                 continue
+            if isinstance(fault, Reorder):
+                # Out of step with the others: it waits for a second message.
+                if armed.held is None:
+                    armed.held = message
+                    armed.left += 1
+                    return None
+                copies.append(armed.held)
+                armed.held = None
             self._forget(armed)
             if isinstance(fault, Disconnect):
                 return fault
@@ -228,6 +299,15 @@ class FaultPlan:
                 copies = [_with_data(copy, copy.data[: len(copy.data) * 2 // 3]) for copy in copies]
             elif isinstance(fault, MissingField):
                 copies = [_with_data(copy, _without(copy.data, fault.field)) for copy in copies]
+            elif isinstance(fault, WrongChecksum):
+                copies = [_with_data(copy, self._with_wrong_checksum(copy.data)) for copy in copies]
+            elif isinstance(fault, SequenceReset):
+                copies = [_with_data(copy, self._with_first_numbers(copy.data)) for copy in copies]
+            elif isinstance(fault, NewField):
+                copies = [_with_data(copy, copy.data[:-1] + b',"simulated":{"new":[1,null]}}') for copy in copies]
+            elif isinstance(fault, UnknownEnum):
+                word = rf'("{self._protocol.enum_field}":)"[^"]*"'.encode()
+                copies = [_with_data(copy, re.sub(word, rb'\1"simulated"', copy.data)) for copy in copies]
             elif isinstance(fault, UnknownEvent):
                 copies.insert(0, self._protocol.unknown_event(now_ns))
             elif isinstance(fault, UnknownSymbol):
@@ -235,6 +315,17 @@ class FaultPlan:
         if now_ns >= self._muted_until:
             out += copies
         return None
+
+    def _with_wrong_checksum(self, data: bytes) -> bytes:
+        field = rf'("{self._protocol.checksum_field}":)(-?\d+)'.encode()
+        return re.sub(field, lambda found: b"%b%d" % (found[1], int(found[2]) ^ 1), data)
+
+    def _with_first_numbers(self, data: bytes) -> bytes:
+        """Replace the sequence numbers by 2, 3 and so on: 1 would be a restart that says so."""
+        for number, name in enumerate(self._protocol.sequence_fields, 2):
+            field = rf'("{name}":"?)-?\d+'.encode()
+            data = re.sub(field, b"\\g<1>%d" % number, data)
+        return data
 
     def _forget(self, armed: _Armed) -> None:
         if not armed.left:
@@ -252,12 +343,14 @@ def _strikes_by_itself(fault: AnyFault) -> bool:
 
 def _concerns(fault: AnyFault, message: Message) -> bool:
     """Whether the fault could strike at this message."""
-    if isinstance(fault, (Gap, Duplicate)):
+    if isinstance(fault, (Gap, Duplicate, Reorder, WrongChecksum, SequenceReset)):
         return message.kind == "delta" and message.symbol == fault.symbol
+    if isinstance(fault, UnknownEnum):
+        return message.kind == "trade" and message.symbol == fault.symbol
     if isinstance(fault, MissingField):
         has_field = f'"{fault.field}":'.encode() in message.data
         return message.kind == "delta" and message.symbol == fault.symbol and has_field
-    if isinstance(fault, Malformed):
+    if isinstance(fault, (Malformed, NewField)):
         return message.symbol == fault.symbol
     return isinstance(fault, (UnknownEvent, UnknownSymbol, Mute)) or (isinstance(fault, Disconnect) and fault.after > 0)
 
@@ -266,7 +359,15 @@ def _with_data(message: Message, data: bytes) -> Message:
     return msgspec.structs.replace(message, data=data)
 
 
-def _without(data: bytes, field: str) -> bytes:
-    fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    fields.pop(field, None)
-    return msgspec.json.encode(fields)
+def _without(data: bytes | msgspec.Raw, field: str) -> bytes:
+    """Leave a field out wherever it stands; numbers stay as they are written."""
+    kind = bytes(data)[:1]
+    if kind == b"{":
+        fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        fields.pop(field, None)
+        return msgspec.json.encode({name: msgspec.Raw(_without(value, field)) for name, value in fields.items()})
+    if kind == b"[":
+        return msgspec.json.encode(
+            [msgspec.Raw(_without(value, field)) for value in msgspec.json.decode(data, type=list[msgspec.Raw])]
+        )
+    return bytes(data)

@@ -5,7 +5,7 @@ requests and opens a `Session` for every client that connects; the server moves 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -79,9 +79,11 @@ class Session(ABC):
     def streams(self) -> list[str]:
         """Names of what the client subscribed to, in its order."""
 
+    beat_interval = 0.0  # seconds between calls of `beat`; 0: none
+
     @abstractmethod
-    def open(self, now_ns: int) -> None:
-        """Subscribe to what the request target named. Called once, when the connection stands."""
+    def open(self, now_ns: int) -> list[bytes]:
+        """Subscribe to what the request target named; return the greeting. Called once, when the connection stands."""
 
     @abstractmethod
     def count_frame(self, monotonic_ns: int) -> None:
@@ -90,6 +92,10 @@ class Session(ABC):
     @abstractmethod
     def receive(self, text: bytes, now_ns: int) -> list[bytes]:
         """Return the answers to a text message of the client."""
+
+    def beat(self, monotonic_ns: int, now_ns: int) -> list[bytes]:
+        """Return heartbeats that are due. PolicyViolation ends the connection of a client that owed one."""
+        return []
 
     @abstractmethod
     def encode(self, message: Message) -> bytes | None:
@@ -158,6 +164,11 @@ class ExchangeProtocol(ABC):
     source: Source
     markets: dict[str, Market]  # by symbol
     answers_posts = False  # REST on a port of its own, POST too
+    # What faults break in its messages: integer fields of deltas, and a field of trades whose words are few.
+    checksum_field: str | None = None
+    sequence_fields: Sequence[str] = ()
+    enum_field: str | None = None
+    refuses: Callable[[str, int], bool] = staticmethod(lambda symbol, now_ns: False)  # a subscription, by a fault
     ws_url = ""  # where clients reach the WebSockets, for replies that say so; whoever serves it sets this
 
     @abstractmethod

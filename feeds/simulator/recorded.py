@@ -284,8 +284,9 @@ class RecordedSession(Session):
         """What the recorder had subscribed to, once it is played."""
         return self._protocol.source.streams(self)
 
-    def open(self, now_ns: int) -> None:
+    def open(self, now_ns: int) -> list[bytes]:
         self._protocol.source.begin(self, self._target, now_ns)
+        return []
 
     def count_frame(self, monotonic_ns: int) -> None:
         pass

@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import importlib
+import math
+import pkgutil
 import socket
 import struct
 import time
@@ -9,11 +12,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 from types import TracebackType
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
 
+from feeds.simulator import exchanges
 from feeds.simulator.binance import BinanceFutures, BinanceSpot
 from feeds.simulator.faults import AnyFault, Disconnect, FaultPlan, Refuse
 from feeds.simulator.order_flow import NS_PER_SECOND, FlowConfig, OrderFlow
@@ -42,10 +47,7 @@ from picows import (
 )
 from picows.serializer import serialize_frame
 
-_EXCHANGES: dict[str, Callable[..., ExchangeProtocol]] = {
-    "binance": BinanceSpot,
-    "binance-futures": BinanceFutures,
-}
+_BINANCE: dict[str, type[ExchangeProtocol]] = {"binance": BinanceSpot, "binance-futures": BinanceFutures}
 
 _MANUAL_START_NS = 1_700_000_000 * NS_PER_SECOND  # where exchange time begins when nobody's clock moves it
 _MAX_REQUEST = 64 * 1024  # bytes of a client's message, fragments together
@@ -54,6 +56,21 @@ _BATCHES_PER_TURN = 256  # then sockets are served before more is produced
 _MAX_LAG_NS = NS_PER_SECOND // 4
 _MIN_WAIT = 0.001
 _GOODBYE_TIMEOUT = 1.0
+
+
+def simulated_ids() -> list[str]:
+    """Return the ids of the exchanges that are simulated from order flow, sorted."""
+    found = [module.name.replace("_", "-") for module in pkgutil.iter_modules(exchanges.__path__)]
+    return sorted([*_BINANCE, *found])
+
+
+def find_simulator(exchange: str) -> Any:
+    """Return the ExchangeProtocol of an exchange id; ValueError names those that there are."""
+    if exchange not in simulated_ids():
+        raise ValueError(f"expected one of {simulated_ids()}, found {exchange!r}")
+    if exchange in _BINANCE:
+        return _BINANCE[exchange]
+    return importlib.import_module(f"{exchanges.__name__}.{exchange.replace('-', '_')}").SIMULATOR
 
 
 class _Client(WSListener):
@@ -67,15 +84,18 @@ class _Client(WSListener):
         self._fragments = bytearray()
         self._pings: dict[bytes, float] = {}  # unanswered: payload -> when it was sent
         self._ping_timer: asyncio.TimerHandle | None = None
+        self._beat_timer: asyncio.TimerHandle | None = None
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
         self._exchange._on_connected(self)
         self._schedule_ping()
+        self._schedule_beat()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        if self._ping_timer is not None:
-            self._ping_timer.cancel()
+        for timer in (self._ping_timer, self._beat_timer):
+            if timer is not None:
+                timer.cancel()
         self._exchange._on_disconnected(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -108,6 +128,11 @@ class _Client(WSListener):
         """Write frames as one segment."""
         self._transport.underlying_transport.write(b"".join(frames))
 
+    def answer(self, texts: Sequence[bytes]) -> None:
+        """Write texts of the session's own, as one segment."""
+        if texts:
+            self.send([serialize_frame(WSMsgType.TEXT, text) for text in texts])
+
     def end(self, ending: Ending) -> None:
         """End the connection behind what was sent."""
         if ending.code is not None:
@@ -139,13 +164,26 @@ class _Client(WSListener):
             return
         text = bytes(self._fragments)
         self._fragments.clear()
-        answers = self.session.receive(text, self._exchange.now_ns)
-        self.send([serialize_frame(WSMsgType.TEXT, answer) for answer in answers])
+        self.answer(self.session.receive(text, self._exchange.now_ns))
         self._exchange._on_request()
 
+    def _schedule_beat(self) -> None:
+        if self.session.beat_interval:
+            self._beat_timer = asyncio.get_running_loop().call_later(self.session.beat_interval, self._beat)
+
+    def _beat(self) -> None:
+        try:
+            self.answer(self.session.beat(time.monotonic_ns(), self._exchange.now_ns))
+        except PolicyViolation as violation:
+            self.close(violation.code, violation.reason)
+            return
+        self._exchange._limit_output(self)
+        self._schedule_beat()
+
     def _schedule_ping(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._ping_timer = loop.call_later(self._exchange.ping_interval, self._ping)
+        if self._exchange.ping_interval != math.inf:
+            loop = asyncio.get_running_loop()
+            self._ping_timer = loop.call_later(self._exchange.ping_interval, self._ping)
 
     def _ping(self) -> None:
         now = time.monotonic()
@@ -189,7 +227,8 @@ class SimulatedExchange:
     ) -> None:
         """Configure; nothing is opened before `async with`.
 
-        `exchange` is an exchange id, `symbols` are written as the exchange writes them, `rate` is in orders per second;
+        `exchange` is an exchange id, `symbols` are written as the exchange writes them (by default a few well-known
+        ones), `rate` is in orders per second;
         these, `seed`, `flow` and `playback` are not for an exchange that was recorded. `port` is that of the
         WebSockets; REST has the same, or the next one where it has its own.
         `seed` and `rate` replace those of `flow`. `max_output` bounds the bytes that a client leaves unread before it
@@ -202,14 +241,14 @@ class SimulatedExchange:
                 raise ValueError("expected a recorded exchange alone, found symbols, playback or order flow beside it")
             self._make_protocol = exchange.protocol
         else:
-            if exchange not in _EXCHANGES:
-                raise ValueError(f"expected one of {sorted(_EXCHANGES)}, found {exchange!r}")
+            simulator = find_simulator(exchange)
+            symbols = symbols or simulator.default_symbols
             flow = flow or FlowConfig()
             if seed is not None:
                 flow = msgspec.structs.replace(flow, seed=seed)
             if rate is not None:
                 flow = msgspec.structs.replace(flow, rate=rate)
-            self._make_protocol = partial(_EXCHANGES[exchange], symbols, flow=flow, playback=playback)
+            self._make_protocol = partial(simulator, symbols, flow=flow, playback=playback)
         self._is_generated = isinstance(exchange, str) and playback is None
         self._faults = faults
         self._real_time = real_time
@@ -457,7 +496,7 @@ class SimulatedExchange:
     def _on_connected(self, client: _Client) -> None:
         self._connected.add(client)
         self._clients[client.session] = client
-        client.session.open(self.now_ns)
+        client.answer(client.session.open(self.now_ns))
         self._on_request()
 
     def _on_leaving(self, client: _Client) -> None:

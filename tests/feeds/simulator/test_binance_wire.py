@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from feeds.simulator.binance import Binance, BinanceFutures, BinanceSpot
-from feeds.simulator.binance_wire import FuturesDialect, Numbers, SpotDialect, parse_stream
+from feeds.simulator.binance_wire import FuturesDialect, SpotDialect, parse_stream
 from feeds.simulator.markets import plausible_market
 from feeds.simulator.order_flow import NS_PER_SECOND, FlowConfig
 
@@ -167,17 +167,6 @@ def test_metadata_gives_the_steps_that_the_stream_keeps() -> None:
     assert steps["PRICE_FILTER"]["tickSize"] == "0.01000000"
     assert steps["LOT_SIZE"]["stepSize"] == "0.00001000"
     assert spot["status"] == "TRADING"
-
-
-@pytest.mark.parametrize(
-    ("decimals", "shown", "ticks", "text"),
-    [(2, 8, 6183763, "61837.63000000"), (2, None, 5, "0.05"), (0, None, 813, "813"), (0, 8, 7, "7.00000000")],
-)
-def test_numbers_have_the_decimals_of_the_exchange(decimals: int, shown: int | None, ticks: int, text: str) -> None:
-    market = plausible_market("XUSDT", precision=(decimals, 1, decimals, 1))
-    numbers = Numbers(market, shown)
-    assert numbers.price(ticks) == text
-    assert numbers.qty(ticks) == text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Simulated exchanges with generated order flow, found by their ids: each module has its exchange as `SIMULATOR`."""

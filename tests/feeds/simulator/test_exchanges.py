@@ -1,0 +1,314 @@
+"""What all simulated exchanges owe: a live feed of ours keeps their true books, through every fault."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from feeds import session
+from feeds.book import BookState, OrderBook
+from feeds.errors import SubscriptionRefused
+from feeds.events import BookStatus, BookUpdate, EventHandler, Quote, Trade
+from feeds.exchange import Endpoints, Exchange, exchange
+from feeds.live.backoff import BackoffConfig
+from feeds.live.feed import FeedConfig
+from feeds.live.http import RestConfig
+from feeds.simulator import faults
+from feeds.simulator.order_flow import FlowConfig, OrderFlow
+from feeds.simulator.server import SimulatedExchange, find_simulator, simulated_ids
+
+START_NS = 1_700_000_000_000_000_000
+QUICK = FeedConfig(
+    silence_timeout=5.0,
+    tick_interval=0.05,
+    snapshot_interval=0.02,
+    backoff=BackoffConfig(initial=0.02, maximum=0.1),
+    rest=RestConfig(retry_wait=0.02),
+)
+MS, US = 1_000_000, 1_000
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One exchange, as the tests use it."""
+
+    exchange: str
+    symbols: tuple[str, str]  # the first is struck by faults
+    books: str = ""  # the stream of the first symbol's book
+    channels: tuple[str, ...] = ("book", "quote", "trade")
+    resolution: int = MS  # of event times
+    field: str = ""  # without which a book message cannot be used
+    sees_loss: bool = True  # the protocol shows that a message is missing
+    has_rest_books: bool = False
+
+    def __str__(self) -> str:
+        return self.exchange
+
+
+CASES = [
+    Case("bybit", ("BTCUSDT", "ETHUSDT"), "orderbook.1000:BTCUSDT", field="u"),
+    Case("kraken", ("BTC/USD", "ETH/USD"), "book-1000:BTC/USD", resolution=US, field="checksum"),
+    Case("okx", ("BTC-USDT", "ETH-USDT"), "books:BTC-USDT", field="bids"),
+]
+BY_ID = {case.exchange: case for case in CASES}
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have feeds send their messages without the waits that real exchanges want between them."""
+    monkeypatch.setattr(Exchange, "message_interval", 0.001)
+    for case in CASES:
+        monkeypatch.setattr(type(exchange(case.exchange)), "message_interval", 0.001)
+
+
+class Truth:
+    """The true books of the past: an order flow like the simulator's, run beside it."""
+
+    def __init__(self, flow: OrderFlow, resolution: int) -> None:
+        self._flow = OrderFlow(flow.markets, flow.config, start_ns=START_NS)
+        self._resolution = resolution
+        self._markets = {market.symbol: market for market in flow.markets}
+        self._past: dict[str, list[tuple[int, Any]]] = {}
+        for symbol in self._markets:
+            self._remember(symbol, 0)
+
+    def has(self, symbol: str, ts_event: int, bids: list[Any], asks: list[Any]) -> bool:
+        """Whether a book was so at that time of the exchange, as exactly as it tells its times."""
+        while self._flow.next_ns < ts_event + self._resolution:
+            for name in {update.symbol for update in self._flow.next_burst()}:
+                self._remember(name, self._flow.ts_event)
+        found = (bids, asks)
+        for ts, book in reversed(self._past[symbol]):
+            if ts < ts_event + self._resolution and self._decimals(symbol, book) == found:
+                return True
+            if ts <= ts_event:
+                return False
+        return False
+
+    def _remember(self, symbol: str, ts: int) -> None:
+        book = self._flow.book(symbol)
+        self._past.setdefault(symbol, []).append((ts, (book.bids, book.asks)))
+
+    def _decimals(self, symbol: str, book: Any) -> Any:
+        market = self._markets[symbol]
+
+        def exact(side: Any) -> list[tuple[Decimal, Decimal]]:
+            return [
+                (
+                    Decimal(price * market.tick).scaleb(-market.price_decimals),
+                    Decimal(qty * market.lot).scaleb(-market.qty_decimals),
+                )
+                for price, qty in side
+            ]
+
+        return exact(book[0]), exact(book[1])
+
+
+class Judge(EventHandler):
+    """Compares every LIVE book, at every callback, with the true book of its moment."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self.books: dict[str, OrderBook] = {}
+        self.updates: dict[str, int] = {}
+        self.wrong: list[str] = []
+        self.states: dict[str, list[str]] = {}
+        self.quotes: list[Quote] = []
+        self.trades: list[Trade] = []
+
+    def on_book(self, event: BookUpdate) -> None:
+        book, symbol = event.book, event.instrument.raw_symbol
+        self.books[symbol] = book
+        self.updates[symbol] = self.updates.get(symbol, 0) + 1
+        if book.state == BookState.LIVE and not self.is_true(symbol):
+            self.wrong.append(f"{symbol} at {book.ts_event}")
+
+    def is_true(self, symbol: str) -> bool:
+        book = self.books[symbol]
+        return self._truth.has(symbol, book.ts_event, book.exact(0), book.exact(1))
+
+    def on_book_status(self, event: BookStatus) -> None:
+        self.states.setdefault(event.instrument.raw_symbol, []).append(event.new.name)
+
+    def on_quote(self, event: Quote) -> None:
+        self.quotes.append(event)
+
+    def on_trade(self, event: Trade) -> None:
+        self.trades.append(event)
+
+    def is_live(self, symbol: str) -> bool:
+        return symbol in self.books and self.books[symbol].state == BookState.LIVE
+
+
+class Run:
+    """A simulated exchange whose time is moved by hand, and a live feed on it."""
+
+    def __init__(self, case: Case, sim: SimulatedExchange, judge: Judge) -> None:
+        self.case = case
+        self.sim = sim
+        self.judge = judge
+        self.report: session.Report | None = None
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        """Move time on until a condition holds."""
+        for _ in range(4000):
+            if condition():
+                return
+            await self.sim.advance(0.01)
+            for _ in range(4):
+                await asyncio.sleep(0)
+        raise AssertionError(f"not reached: {self.judge.states}, {self.judge.updates}")
+
+    async def both_live(self, updates: int = 5) -> None:
+        """Move time on until both books are LIVE and have had updates."""
+        judge, before = self.judge, dict(self.judge.updates)
+        await self.until(
+            lambda: all(
+                judge.is_live(symbol) and judge.updates[symbol] >= before.get(symbol, 0) + updates
+                for symbol in self.case.symbols
+            )
+        )
+
+
+    async def until_traded(self, symbol: str) -> None:
+        """Move time on until something has been traded four times more."""
+
+        def count() -> int:
+            return sum(trade.instrument.raw_symbol == symbol for trade in self.judge.trades)
+
+        before = count()
+        await self.until(lambda: count() >= before + 4)
+
+
+@asynccontextmanager
+async def running(case: Case, tmp_path: Path, *given: Any) -> AsyncIterator[Run]:
+    flow = FlowConfig(levels=20, warm_up=100, rate=500, seed=5)
+    async with SimulatedExchange(case.exchange, case.symbols, flow=flow, real_time=False, faults=given) as sim:
+        judge = Judge(Truth(sim.flow, case.resolution))
+        run = Run(case, sim, judge)
+        stop = asyncio.Event()
+        path = tmp_path / "session.feeds"
+        live = asyncio.ensure_future(
+            session.live(
+                judge,
+                case.exchange,
+                case.symbols,
+                channels=case.channels,
+                config=QUICK,
+                record_to=path,
+                stop=stop,
+                endpoints=Endpoints(ws=sim.ws_url, rest=sim.rest_url),
+            )
+        )
+        body = asyncio.current_task()
+        assert body is not None
+        live.add_done_callback(lambda done: None if stop.is_set() else body.cancel())
+        try:
+            yield run
+        except asyncio.CancelledError:
+            if not live.done():
+                raise
+        finally:
+            stop.set()
+            run.report = await asyncio.wait_for(live, 10)
+    assert judge.wrong == []
+    assert session.replay(EventHandler(), path).is_same
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_a_live_feed_has_the_true_books(case: Case, tmp_path: Path) -> None:
+    async with running(case, tmp_path) as run:
+        await run.until(lambda: len(run.judge.trades) > 20 and ("quote" not in case.channels or run.judge.quotes))
+        await run.both_live(10)
+        assert all(run.judge.is_true(symbol) for symbol in case.symbols)
+        assert all(states == ["SYNCING", "LIVE"] for states in run.judge.states.values())
+    assert run.report is not None
+    assert run.report.problems == {}
+    assert (run.report.gaps, run.report.mismatched) == (0, 0)
+
+
+def losses(case: Case) -> Iterator[faults.AnyFault]:
+    """What makes one book wrong, in a way that the protocol shows."""
+    symbol = case.symbols[0]
+    simulator = find_simulator(case.exchange)
+    if case.sees_loss:
+        yield faults.Gap(symbol)
+        yield faults.Reorder(symbol)
+    if case.field:
+        yield faults.MissingField(symbol, case.field)
+    if simulator.sequence_fields:
+        yield faults.SequenceReset(symbol)
+    if simulator.checksum_field:
+        yield faults.WrongChecksum(symbol)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if list(losses(case))], ids=str)
+async def test_a_loss_is_seen_and_costs_its_symbol_alone(case: Case, tmp_path: Path) -> None:
+    struck, other = case.symbols
+    async with running(case, tmp_path) as run:
+        await run.both_live()
+        for fault in losses(case):
+            run.judge.states[struck].clear()
+            run.sim.inject(fault)
+            await run.until(lambda: "LIVE" in run.judge.states[struck])
+            assert run.judge.states[struck][0] == "GAP", fault
+            await run.both_live()
+        assert run.judge.states[other] == ["SYNCING", "LIVE"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_what_is_strange_does_no_harm_and_is_counted(case: Case, tmp_path: Path) -> None:
+    struck, other = case.symbols
+    strange = [faults.UnknownEvent(), faults.UnknownSymbol(), faults.NewField(struck, count=9)]
+    if find_simulator(case.exchange).enum_field:
+        strange.append(faults.UnknownEnum(struck, count=2))
+    async with running(case, tmp_path) as run:
+        await run.both_live()
+        for fault in strange:
+            run.sim.inject(fault)
+        await run.until_traded(struck)
+        await run.both_live(10)
+        assert run.judge.states == {struck: ["SYNCING", "LIVE"], other: ["SYNCING", "LIVE"]}
+        run.sim.inject(faults.Duplicate(struck))
+        await run.both_live()
+        run.sim.inject(faults.Malformed(struck, count=3))
+        await run.until_traded(struck)
+        await run.both_live()
+        assert run.judge.states[other] == ["SYNCING", "LIVE"]
+    assert run.report is not None
+    counted = {kind: problem.count for kind, problem in run.report.problems.items()}
+    lines = run.report.connects  # what is for everybody comes on each
+    assert (counted.pop("unknown_message"), counted.pop("unknown_symbol")) == (lines, lines)
+    assert sum(counted.values()) == 3 + (2 if len(strange) == 4 else 0), run.report.problems
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_books_come_back_with_the_connection(case: Case, tmp_path: Path) -> None:
+    losing: list[list[faults.AnyFault]] = [
+        [faults.Disconnect()],
+        [faults.Disconnect(code=1001)],
+        [faults.Refuse(0.3), faults.Disconnect()],
+        [faults.Disconnect(after=7)],
+    ]
+    async with running(case, tmp_path) as run:
+        await run.both_live()
+        for given in losing:
+            for states in run.judge.states.values():
+                states.clear()
+            for fault in given:
+                run.sim.inject(fault)
+            await run.until(lambda: all("STALE" in states for states in run.judge.states.values()))
+            await run.both_live()
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_a_refused_subscription_ends_the_session_with_its_reason(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(SubscriptionRefused):
+        async with running(case, tmp_path, faults.RefuseSubscription(case.symbols[0], times=9)) as run:
+            await run.both_live()
