@@ -272,6 +272,7 @@ class FaultPlan:
 
     def _strike(self, message: Message, now_ns: int, out: list[Message]) -> Disconnect | None:
         """Append to `out` what becomes of one message. A disconnect comes in its stead."""
+        strange: list[Message] = []
         copies = [message]
         for armed in list(self._armed):
             fault = armed.fault
@@ -309,11 +310,11 @@ class FaultPlan:
                 word = rf'("{self._protocol.enum_field}":)"[^"]*"'.encode()
                 copies = [_with_data(copy, re.sub(word, rb'\1"simulated"', copy.data)) for copy in copies]
             elif isinstance(fault, UnknownEvent):
-                copies.insert(0, self._protocol.unknown_event(now_ns))
+                strange.append(self._protocol.unknown_event(now_ns))
             elif isinstance(fault, UnknownSymbol):
-                copies.insert(0, self._protocol.unknown_symbol(now_ns))
+                strange.append(self._protocol.unknown_symbol(now_ns))
         if now_ns >= self._muted_until:
-            out += copies
+            out += strange + copies
         return None
 
     def _with_wrong_checksum(self, data: bytes) -> bytes:

@@ -45,6 +45,7 @@ class Stream:
 
     def __init__(self, key: str, symbol: str, period_ns: int = 0) -> None:
         self.key = key
+        self.channel = key.rpartition(":")[0]
         self.symbol = symbol
         self.period_ns = period_ns
         self.subscribers = 0
@@ -92,30 +93,32 @@ class BookStream(Stream):
         self._has_snapshot = has_snapshot
         self._tells_dropped = tells_dropped
         self._is_whole = is_whole
-        self._has_changed = False
+        self._touched: set[tuple[bool, int]] = set()  # (is bid, price) of what orders have changed, there and back too
         book = self._flow.book(symbol, levels=levels)
         self.bids, self.asks = dict(book.bids), dict(book.asks)
+        self.before: tuple[dict[int, int], dict[int, int]] = ({}, {})  # bids and asks before the newest message
         self.last_id = self.previous_id = book.update_id
         self.number = book.update_id  # counts the messages
         if is_whole:
             self.kind = "book"
 
     def on_update(self, update: Update, out: list[Message]) -> None:
-        self._has_changed = True
+        self._touched.update([(change.is_bid, change.price) for change in update.changes])
 
     def on_burst_end(self, now_ns: int, out: list[Message]) -> None:
         if not self.period_ns:
             self.on_tick(now_ns, out)
 
     def on_tick(self, now_ns: int, out: list[Message]) -> None:
-        if not self._has_changed:
+        if not self._touched:
             return
-        self._has_changed = False
         book = self._flow.book(self.symbol, levels=self.levels)
-        bids = self._changes(self.bids, book.bids)
-        asks = self._changes(self.asks, book.asks)
-        if not bids and not asks:
+        bids = self._changes(self.bids, book.bids, is_bid=True)
+        asks = self._changes(self.asks, book.asks, is_bid=False)
+        self._touched.clear()
+        if (not bids and not asks) or (self._is_whole and (dict(bids), dict(asks)) == (self.bids, self.asks)):
             return
+        self.before = (self.bids, self.asks)
         self.bids, self.asks = dict(book.bids), dict(book.asks)
         self.previous_id, self.last_id = self.last_id, book.update_id
         self.number += 1
@@ -130,16 +133,21 @@ class BookStream(Stream):
         """Return a delta that says what the best bid is."""
         return self._write(now_ns, list(self.bids.items())[:1], [], False)
 
-    def _changes(self, before: dict[int, int], now: Levels) -> Levels:
+    def _changes(self, before: dict[int, int], now: Levels, *, is_bid: bool) -> Levels:
+        """Return what makes `now` of the levels before, and of a snapshot of any moment between."""
         if self._is_whole:
             return now
         after = dict(now)
+        touched = {price for side, price in self._touched if side == is_bid}
         gone = [price for price in before if price not in after]
-        if not self._tells_dropped and len(now) == self.levels:
+        if len(now) == self.levels:
             worst = now[-1][0]
-            is_bid = worst < now[0][0]
-            gone = [price for price in gone if (price > worst) == is_bid]
-        return [(price, 0) for price in gone] + [level for level in now if before.get(level[0]) != level[1]]
+            if not self._tells_dropped:
+                gone = [price for price in gone if (price > worst) == is_bid]
+        else:
+            gone += [price for price in touched if price not in after and price not in before]
+        changed = [level for level in now if before.get(level[0]) != level[1] or level[0] in touched]
+        return [(price, 0) for price in gone] + changed
 
     def _write(self, now_ns: int, bids: Levels, asks: Levels, is_snapshot: bool) -> bytes:
         return self._exchange.book(self, now_ns, bids, asks, is_snapshot=is_snapshot).encode()
@@ -408,9 +416,9 @@ class GeneratedExchange(ExchangeProtocol):
             if not self.written.fullmatch(symbol):
                 example = self.default_symbols[0]
                 raise ValueError(f"{self.name}: expected symbols such as {example!r}, found {symbol!r}")
-        markets = [plausible_market(symbol, precision=self.precisions.get(symbol)) for symbol in symbols]
+        markets = [self.market(symbol) for symbol in symbols]
         self.markets = {market.symbol: market for market in markets}
-        self._ghosts = OrderFlow([plausible_market(self.ghost[1])], FlowConfig(levels=8, warm_up=0))
+        self._ghosts = OrderFlow([self.market(self.ghost[1])], FlowConfig(levels=8, warm_up=0))
         self.numbers = {market.symbol: self.number_format(market) for market in [*markets, *self._ghosts.markets]}
         config = msgspec.structs.replace(flow or FlowConfig(), update_ids=self.update_ids)
         self.source = _ExchangeSource(self, OrderFlow(markets, config, start_ns=start_ns))
@@ -440,6 +448,10 @@ class GeneratedExchange(ExchangeProtocol):
     def rest_book(self, book: Book, numbers: Numbers, now_ns: int) -> bytes:
         """Write the reply to the request for a book's snapshot."""
         raise NotImplementedError(f"{self.name} has no snapshots by REST")
+
+    def market(self, symbol: str) -> Market:
+        """Make up the market of a symbol."""
+        return plausible_market(symbol, precision=self.precisions.get(symbol))
 
     def number_format(self, market: Market) -> Numbers:
         """Return how numbers of a market are written."""
