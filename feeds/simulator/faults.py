@@ -293,7 +293,7 @@ class FaultPlan:
                 since_ns = now_ns if fault.after else armed.from_ns
                 self._muted_until = max(self._muted_until, since_ns + round(fault.seconds * NS_PER_SECOND))
             elif isinstance(fault, Gap):
-                return None
+                copies = [msgspec.structs.replace(copy, is_lost=True) for copy in copies]
             elif isinstance(fault, Duplicate):
                 copies *= 2
             elif isinstance(fault, Malformed):

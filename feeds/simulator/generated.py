@@ -122,16 +122,17 @@ class BookStream(Stream):
         self.bids, self.asks = dict(book.bids), dict(book.asks)
         self.previous_id, self.last_id = self.last_id, book.update_id
         self.number += 1
-        out.append(Message(self.key, self.symbol, self.kind, self._write(now_ns, bids, asks, self._is_whole)))
+        for data in self._write(now_ns, bids, asks, self._is_whole):
+            out.append(Message(self.key, self.symbol, self.kind, data))
 
     def first(self, now_ns: int) -> list[bytes]:
         if not self._has_snapshot:
             return []
-        return [self._write(now_ns, list(self.bids.items()), list(self.asks.items()), True)]
+        return self._write(now_ns, list(self.bids.items()), list(self.asks.items()), True)
 
     def delta(self, now_ns: int) -> bytes:
         """Return a delta that says what the best bid is."""
-        return self._write(now_ns, list(self.bids.items())[:1], [], False)
+        return self._write(now_ns, list(self.bids.items())[:1], [], False)[0]
 
     def _changes(self, before: dict[int, int], now: Levels, *, is_bid: bool) -> Levels:
         """Return what makes `now` of the levels before, and of a snapshot of any moment between."""
@@ -149,8 +150,9 @@ class BookStream(Stream):
         changed = [level for level in now if before.get(level[0]) != level[1] or level[0] in touched]
         return [(price, 0) for price in gone] + changed
 
-    def _write(self, now_ns: int, bids: Levels, asks: Levels, is_snapshot: bool) -> bytes:
-        return self._exchange.book(self, now_ns, bids, asks, is_snapshot=is_snapshot).encode()
+    def _write(self, now_ns: int, bids: Levels, asks: Levels, is_snapshot: bool) -> list[bytes]:
+        written = self._exchange.book(self, now_ns, bids, asks, is_snapshot=is_snapshot)
+        return [text.encode() for text in ([written] if isinstance(written, str) else written)]
 
 
 class QuoteStream(Stream):
@@ -430,8 +432,10 @@ class GeneratedExchange(ExchangeProtocol):
         """Make the stream of a channel. KeyError for a channel that does not exist."""
 
     @abstractmethod
-    def book(self, stream: BookStream, now_ns: int, bids: Levels, asks: Levels, *, is_snapshot: bool) -> str:
-        """Write a book message."""
+    def book(
+        self, stream: BookStream, now_ns: int, bids: Levels, asks: Levels, *, is_snapshot: bool
+    ) -> str | Sequence[str]:
+        """Write a book message; several where the exchange tells one change in several."""
 
     @abstractmethod
     def trades(self, stream: TradeStream, ts_event: int, fills: Sequence[Fill]) -> Sequence[str]:
@@ -499,6 +503,6 @@ class GeneratedExchange(ExchangeProtocol):
         return Message(stream.key, symbol, "delta", stream.delta(now_ns), to_all=True)
 
 
-def error_reply(status: int, body: object) -> HttpReply:
-    """Return a REST error with a JSON body."""
+def json_reply(status: int, body: object) -> HttpReply:
+    """Return a REST reply with a JSON body."""
     return HttpReply(status, msgspec.json.encode(body), _JSON)

@@ -26,6 +26,7 @@ class Message(msgspec.Struct, frozen=True):
     data: bytes
     to_all: bool = False  # even to clients that did not subscribe to the stream
     is_binary: bool = False
+    is_lost: bool = False  # by a fault: a session numbers it, and nobody gets it
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -63,7 +64,7 @@ class Refused(SimulatorError):
 
 
 class PolicyViolation(SimulatorError):
-    """A client broke a rule for which the exchange disconnects."""
+    """A client broke a rule for which the exchange disconnects, with 1006 without saying so."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{reason} (close code {code})")

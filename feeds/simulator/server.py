@@ -110,7 +110,7 @@ class _Client(WSListener):
             else:
                 self._receive(frame)
         except PolicyViolation as violation:
-            self.close(violation.code, violation.reason)
+            self._expel(violation)
         self._exchange._limit_output(self)
 
     def pause_writing(self) -> None:
@@ -167,6 +167,12 @@ class _Client(WSListener):
         self.answer(self.session.receive(text, self._exchange.now_ns))
         self._exchange._on_request()
 
+    def _expel(self, violation: PolicyViolation) -> None:
+        if violation.code == WSCloseCode.ABNORMAL_CLOSURE:
+            self.reset()
+        else:
+            self.close(violation.code, violation.reason)
+
     def _schedule_beat(self) -> None:
         if self.session.beat_interval:
             self._beat_timer = asyncio.get_running_loop().call_later(self.session.beat_interval, self._beat)
@@ -175,7 +181,7 @@ class _Client(WSListener):
         try:
             self.answer(self.session.beat(time.monotonic_ns(), self._exchange.now_ns))
         except PolicyViolation as violation:
-            self.close(violation.code, violation.reason)
+            self._expel(violation)
             return
         self._exchange._limit_output(self)
         self._schedule_beat()
@@ -471,7 +477,7 @@ class SimulatedExchange:
         frames = [
             serialize_frame(WSMsgType.BINARY if message.is_binary else WSMsgType.TEXT, payload)
             for message in messages
-            if (payload := encode(message)) is not None
+            if (payload := encode(message)) is not None and not message.is_lost
         ]
         if frames:
             self._send(client, frames)

@@ -17,7 +17,7 @@ from feeds.simulator.generated import (
     Stream,
     TradeStream,
     decode_object,
-    error_reply,
+    json_reply,
 )
 from feeds.simulator.markets import Market
 from feeds.simulator.numbers import Numbers
@@ -133,7 +133,7 @@ class Gateio(GeneratedExchange):
             return [_pair(market) for market in self.markets.values()]
         if path == BOOK_PATH:
             symbol = query.get("currency_pair")
-            return error_reply(400, {"label": "INVALID_CURRENCY_PAIR", "message": f"Invalid currency pair {symbol}"})
+            return json_reply(400, {"label": "INVALID_CURRENCY_PAIR", "message": f"Invalid currency pair {symbol}"})
         return None
 
     def snapshot_symbol(self, target: str) -> str | None:

@@ -19,7 +19,7 @@ from feeds.simulator.generated import (
     Stream,
     TradeStream,
     decode_object,
-    error_reply,
+    json_reply,
 )
 from feeds.simulator.markets import Market
 from feeds.simulator.numbers import Numbers, decimal, shortest
@@ -134,7 +134,7 @@ class Okx(GeneratedExchange):
             listed = [_instrument(market) for market in self.markets.values()]
             return {"code": "0", "msg": "", "data": [found for found in listed if found["instType"] == kind]}
         if path == "/api/v5/market/books":
-            return error_reply(200, {"code": "51001", "msg": "Instrument ID doesn't exist.", "data": []})
+            return json_reply(200, {"code": "51001", "msg": "Instrument ID doesn't exist.", "data": []})
         if path == "/api/v5/public/time":
             return {"code": "0", "msg": "", "data": [{"ts": str(now_ns // NS_PER_MS)}]}
         return None

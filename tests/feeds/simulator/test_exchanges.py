@@ -45,6 +45,8 @@ class Case(msgspec.Struct, frozen=True):
     resolution: int = MS  # of event times
     field: str = ""  # without which a book message cannot be used
     has_rest_books: bool = False
+    depth: int | None = None  # of the books; None: whole
+    is_numbered_as_one: bool = False  # messages are numbered per connection, whatever they are about
     checked: int | None = None  # levels of which the protocol shows that they are right; None: all
 
     def __str__(self) -> str:
@@ -53,10 +55,14 @@ class Case(msgspec.Struct, frozen=True):
 
 CASES = [
     Case("bitget", ("BTCUSDT", "ETHUSDT"), "books:BTCUSDT", field="ts"),
+    Case("bitmex", ("XBTUSD", "ETHUSD"), "orderBookL2:XBTUSD"),
+    Case("bitstamp", ("btcusd", "ethusd"), "diff_order_book:btcusd", ("book", "trade"), US, has_rest_books=True),
     Case("bybit", ("BTCUSDT", "ETHUSDT"), "orderbook.1000:BTCUSDT", field="u"),
     Case("coinbase", ("BTC-USD", "ETH-USD"), "level2_batch:BTC-USD", resolution=US),
+    Case("coinbase-advanced", ("BTC-USD", "ETH-USD"), "level2:BTC-USD", resolution=US, is_numbered_as_one=True),
     Case("deribit", ("BTC-PERPETUAL", "ETH-PERPETUAL"), "book.100ms:BTC-PERPETUAL", field="change_id"),
     Case("gateio", ("BTC_USDT", "ETH_USDT"), "obu.400:BTC_USDT", field="u"),
+    Case("hyperliquid", ("BTC", "ETH"), "l2Book.fast:BTC", ("book_top", "quote", "trade"), depth=5),
     Case("kraken", ("BTC/USD", "ETH/USD"), "book-1000:BTC/USD", resolution=US, field="checksum", checked=10),
     Case("kucoin", ("BTC-USDT", "ETH-USDT"), "/market/level2:BTC-USDT", field="sequenceEnd", has_rest_books=True),
     Case("okx", ("BTC-USDT", "ETH-USDT"), "books:BTC-USDT", field="bids"),
@@ -118,9 +124,9 @@ class Truth:
 class Judge(EventHandler):
     """Compares every LIVE book, at every callback, with the true book of its moment."""
 
-    def __init__(self, truth: Truth) -> None:
+    def __init__(self, truth: Truth, levels: int | None) -> None:
         self._truth = truth
-        self.levels: int | None = None  # that are compared
+        self.levels = levels  # that are compared
         self.books: dict[str, OrderBook] = {}
         self.updates: dict[str, int] = {}
         self.wrong: list[str] = []
@@ -196,7 +202,7 @@ class Run:
 async def running(case: Case, tmp_path: Path, *given: Any) -> AsyncIterator[Run]:
     flow = FlowConfig(levels=20, warm_up=100, rate=500, seed=5)
     async with SimulatedExchange(case.exchange, case.symbols, flow=flow, real_time=False, faults=given) as sim:
-        judge = Judge(Truth(sim.flow, case.resolution))
+        judge = Judge(Truth(sim.flow, case.resolution), case.depth)
         run = Run(case, sim, judge)
         stop = asyncio.Event()
         path = tmp_path / "session.feeds"
@@ -246,6 +252,8 @@ def losses(case: Case) -> Iterator[faults.AnyFault]:
     if simulator.sequence_fields:
         yield faults.Gap(symbol)
         yield faults.Reorder(symbol)
+    elif case.is_numbered_as_one:
+        yield faults.Gap(symbol)
     elif simulator.checksum_field:
         yield faults.Gap(symbol, count=20)  # one may concern levels that no checksum is of
     if case.field:
@@ -261,14 +269,14 @@ async def test_a_loss_is_seen_and_costs_its_symbol_alone(case: Case, tmp_path: P
     struck, other = case.symbols
     async with running(case, tmp_path) as run:
         await run.both_live()
-        run.judge.levels = case.checked
+        run.judge.levels = case.checked or case.depth
         for fault in losses(case):
             run.judge.states[struck].clear()
             run.sim.inject(fault)
             await run.until(lambda: "LIVE" in run.judge.states[struck])
             assert run.judge.states[struck][0] == "GAP", fault
             await run.both_live()
-        assert run.judge.states[other] == ["SYNCING", "LIVE"]
+        assert (run.judge.states[other] == ["SYNCING", "LIVE"]) != case.is_numbered_as_one
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -38,7 +38,7 @@ def message(number: int, kind: Kind = "delta", symbol: str = "BTCUSDT") -> Messa
 
 
 def numbers(messages: list[Message]) -> list[int]:
-    return [json.loads(message.data)["u"] for message in messages]
+    return [json.loads(message.data)["u"] for message in messages if not message.is_lost]
 
 
 def outcome(plan: FaultPlan, *messages: Message, now: float = 0.0) -> list[Message]:
