@@ -1,5 +1,6 @@
 """The base of decoders whose messages msgspec reads: numbers as text become events, errors `DecodeError`s."""
 
+import re
 from typing import Any, ClassVar, Final, TypeAlias
 
 import msgspec
@@ -29,6 +30,7 @@ class MessageDecoder(Decoder):
 
     silent_kinds: ClassVar[dict[str, str]]
     levels: ClassVar[LevelShape]
+    unnumbered: ClassVar[re.Pattern[bytes] | None]
     padded: ClassVar[bool]
     @property
     def ts_recv(self) -> int:

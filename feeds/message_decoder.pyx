@@ -69,6 +69,8 @@ cdef class MessageDecoder(Decoder):
 
     silent_kinds = {}            # kind -> why messages of it emit nothing
     levels = PRICE_QTY           # how levels are written, where `book` is not told otherwise
+    # What a message of a book looks like, a damaged one too, where nothing later shows that one is missing.
+    unnumbered = None
     padded = False               # numbers of trades and quotes have all of the instrument's decimals
 
     def __cinit__(self, Instruments instruments not None, EventHandler downstream not None, **_):
@@ -100,7 +102,14 @@ cdef class MessageDecoder(Decoder):
     cpdef decode_other(self, bytes payload, int64_t ts_recv):
         self.ts_recv = ts_recv
         self._in_reply = False
-        self._run(self.decode_message, (payload,), payload)
+        try:
+            self._run(self.decode_message, (payload,), payload)
+        except DecodeError as error:
+            if self.unnumbered is not None and error.kind != "unknown_symbol" and self.unnumbered.search(payload):
+                # No later message will show that this one is missing.
+                FeedStatus(self.exchange, "gap", "a message of a book could not be read", ts_recv=ts_recv).dispatch(
+                    self.downstream)
+            raise
 
     cpdef decode_reply(self, str tag, bytes payload, int64_t ts_recv):
         self.ts_recv = ts_recv

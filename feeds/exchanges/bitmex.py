@@ -198,6 +198,7 @@ class BitmexDecoder(MessageDecoder):
     At most `max_levels` levels are known per book; a message with more is refused.
     """
 
+    unnumbered = re.compile(rb'^\{"table":"orderBookL2')
     silent_kinds: ClassVar[dict[str, str]] = {
         "pong": "the answer to our ping",
         "ack": "a subscription is confirmed",

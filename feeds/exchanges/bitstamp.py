@@ -107,6 +107,7 @@ _decode_entry = msgspec.json.Decoder(_Entry).decode
 class BitstampDecoder(MessageDecoder):
     """Decodes the public socket."""
 
+    unnumbered = re.compile(rb'^\{"data": ?\{"(micro)?timestamp"|"diff_order_book_')
     silent_kinds: ClassVar[dict[str, str]] = {
         "ack": "a subscription is confirmed, or ended",
         "heartbeat": "the answer to ours",

@@ -88,6 +88,7 @@ _decode_product = msgspec.json.Decoder(_Product).decode
 class CoinbaseDecoder(MessageDecoder):
     """Decodes the feed. Quotes are those of tickers: one with each match, not with each change of the best prices."""
 
+    unnumbered = re.compile(rb'^\{"type":"(snapshot|l2update)"')
     silent_kinds: ClassVar[dict[str, str]] = {
         "subscriptions": "what is subscribed, told after each change",
         "heartbeat": "sent every second: the numbers of the last message and the last trade",

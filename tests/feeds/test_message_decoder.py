@@ -11,7 +11,7 @@ from feeds.book import BookState
 from feeds.decoder import Reconnect, Refused
 from feeds.errors import DecodeError
 from feeds.events import BookDelta, Side, Ticker
-from feeds.exchange import Exchange
+from feeds.exchange import Exchange, exchange
 from feeds.instrument import Instruments
 from feeds.levels import LevelShape
 from feeds.message_decoder import MessageDecoder, inflate
@@ -362,3 +362,41 @@ def test_inflate_is_bounded():
     packed = packer.compress(bytes(10_000_000)) + packer.flush()
     with pytest.raises(ValueError, match="at most 1000 bytes"):
         inflate(packed, max_size=1000)
+
+
+# --- books whose messages have no numbers ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("exchange_id", "damaged"),
+    [
+        ("coinbase", b'{"type":"l2update","product_id":"BTC-USD","changes":[["buy","610'),
+        ("coinbase", b'{"type":"l2update","product_id":"BTC-USD","time":"2026-09-21T16:43:37.075687Z"}'),
+        ("bitmex", b'{"table":"orderBookL2","action":"update","data":[{"symbol":"XBTUSD","id":'),
+        ("bitstamp", b'{"data":{"timestamp":"1641343691","microtimestamp":"16413436913102'),
+        ("kraken", b'{"channel":"book","type":"update","data":[{"symbol":"BTC/USD","bids":[{"pri'),
+    ],
+)
+def test_a_lost_message_that_no_later_one_shows_is_a_gap_of_every_book(exchange_id, damaged):
+    log = EventLog()
+    decoder = exchange(exchange_id).new_decoder(Instruments(infer=True), log)
+    with pytest.raises(DecodeError):
+        decoder.decode(damaged, 7)
+    assert [(status.status, status.ts_recv) for status in log.feed_statuses] == [("gap", 7)]
+
+
+@pytest.mark.parametrize(
+    ("exchange_id", "damaged"),
+    [
+        ("coinbase", b'{"type":"match","trade_id":280232,"side":"sell","si'),
+        ("coinbase", b'{"type":"l2update","product_id":"NO","changes":[["buy","1","1"]],"time":"2026-09-21T16:43:37Z"}'),
+        ("bitmex", b'{"table":"trade","action":"insert","data":[{"symbol":"XBTUSD","si'),
+        ("okx", b'{"arg":{"channel":"books","instId":"BTC-USDT"},"action":"update","data":[{"asks":[["8'),
+    ],
+)
+def test_what_concerns_no_book_or_is_shown_by_numbers_is_no_gap(exchange_id, damaged):
+    log = EventLog()
+    decoder = exchange(exchange_id).new_decoder(Instruments(), log)
+    with pytest.raises(DecodeError):
+        decoder.decode(damaged, 7)
+    assert log.feed_statuses == []
