@@ -105,8 +105,8 @@ cdef class MessageDecoder(Decoder):
         try:
             self._run(self.decode_message, (payload,), payload)
         except DecodeError as error:
-            if self.unnumbered is not None and error.kind != "unknown_symbol" and self.unnumbered.search(payload):
-                # No later message will show that this one is missing.
+            if self.unnumbered is not None and not error.lost and error.kind != "unknown_symbol" and self.unnumbered.search(payload):
+                # No later message will show that this one is missing, and nobody knows of which book it was.
                 FeedStatus(self.exchange, "gap", "a message of a book could not be read", ts_recv=ts_recv).dispatch(
                     self.downstream)
             raise

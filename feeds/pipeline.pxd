@@ -28,7 +28,6 @@ cdef class Pipeline:
         object _new_decoder
         LargeMessage _large              # the message being taken, where it has been taken apart
         bint _busy                       # a callback has not returned yet
-        bint _shows_losses               # a message that was missed is noticed by the next one, or by its checksum
         bint _disconnected               # replies that were asked for before are of no use
         HeldMessages _held               # None: every message is decoded at once
         list _refused                    # errors of held messages, until the one before them has been decoded; or None

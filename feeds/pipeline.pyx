@@ -64,7 +64,6 @@ cdef class Pipeline:
         self.latency = latency
         self.books = BookBuilder(downstream, new_sequence=exchange.new_sequence, checksum=exchange.checksum)
         self.books.latency = latency
-        self._shows_losses = exchange.new_sequence().shows_losses or exchange.checksum is not None
         self._new_decoder = lambda: exchange.new_decoder(instruments, self.books, reference=reference)
         self.decoder = self._new_decoder()
         self.books.decoder = self.decoder
@@ -123,12 +122,9 @@ cdef class Pipeline:
         return True
 
     def _lose(self, error, int64_t ts_recv):
-        """Give up the books of which a refused message held a change; all, where it may have been of any and none would show it."""
+        """Give up the books of which a refused message held a change."""
         for instrument in error.lost:
             self.books.on_lost(instrument, f"a message could not be read: {error.kind}", ts_recv)
-        if error.kind == "not_json" and not self._shows_losses:
-            self.books.on_feed_status(FeedStatus(self.exchange, "gap", "a message could not be read, nobody knows of which book",
-                                                 source=self.source, ts_recv=ts_recv))
 
     cpdef on_message(self, bytes payload, int64_t ts_recv, bint last_in_batch, LargeMessage large=None):
         """Take one whole WebSocket message; `last_in_batch` ends the batch and lets conflated events out.

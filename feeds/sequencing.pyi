@@ -1,7 +1,6 @@
 """Sequencing rules, as types named after the rule. `BookBuilder` has one object per book."""
 
 import enum
-from typing import ClassVar
 
 from feeds.events import BookDelta
 
@@ -27,7 +26,6 @@ class Verdict(enum.IntEnum):
 class Sequence:
     """No rule at all: every delta is the next one. The base of the others."""
 
-    shows_losses: ClassVar[bool]
     def __init__(self) -> None: ...
     @property
     def last_id(self) -> int:

@@ -10,8 +10,6 @@ __all__ = [
 cdef class Sequence:
     """No rule at all: every delta is the next one. The base of the others."""
 
-    shows_losses = False         # that a message was missed can be seen by the next one
-
     def __init__(self):
         self.last_id = -1
 
@@ -49,8 +47,6 @@ cdef class ContiguousSequence(Sequence):
     5. L = -1 (a symbol without trades yet): any first delta joins.
     """
 
-    shows_losses = True
-
     cdef bint is_late(self, BookDelta snapshot) noexcept:
         return snapshot.last_id < self.last_id
 
@@ -79,8 +75,6 @@ cdef class LinkedSequence(Sequence):
     3. Every further one must satisfy pu == u of the one before; otherwise a message was missed.
     4. One whose u is not above the last applied u was sent twice and is ignored.
     """
-
-    shows_losses = True
 
     cdef bint is_late(self, BookDelta snapshot) noexcept:
         return snapshot.last_id < self.last_id
@@ -111,8 +105,6 @@ cdef class IdentitySequence(Sequence):
     4. Deltas without ids (sent before there were any) have no rule.
     """
 
-    shows_losses = True
-
     cdef Verdict check(self, BookDelta delta) noexcept:
         if delta.last_id >= 0 and delta.previous_id != self.last_id and self.last_id >= 0:
             if not self.awaiting_first:                          # step 2
@@ -135,8 +127,6 @@ cdef class OverlappingSequence(Sequence):
     2. One with U <= last id < u is applied.
     3. One with U above the last id tells that a message was missed.
     """
-
-    shows_losses = True
 
     cdef Verdict check(self, BookDelta delta) noexcept:
         if delta.last_id <= self.last_id:                        # step 1
