@@ -543,7 +543,7 @@ def inspect(files: tuple[str, ...], format: Format, exchange: str | None, as_jso
 
 @commands.command()
 @click.argument("exchanges", nargs=-1)
-@click.option("--symbols", default="BTCUSDT,ETHUSDT,SOLUSDT", show_default=True, help="As the exchange writes them.")
+@click.option("--symbols", help="As the exchange writes them: A,B,C. By default a few well-known ones.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the first exchange; the others count up.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the order flow.")
 @click.option(
@@ -564,7 +564,7 @@ def inspect(files: tuple[str, ...], format: Format, exchange: str | None, as_jso
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as a JSON line per exchange, for programs.")
 def simulate(
     exchanges: tuple[str, ...],
-    symbols: str,
+    symbols: str | None,
     port: int,
     seed: int,
     rate: float,
@@ -579,7 +579,7 @@ def simulate(
     """Serve exchanges' real protocols on loopback, until Ctrl-C: with generated order flow, or from a recording.
 
     \b
-    feeds simulate binance                          generated: subscribe to what you like
+    feeds simulate binance okx kraken               generated, each on a port: subscribe to what you like
     feeds simulate --recording session.feeds        whatever exchange it is, as it was recorded, to any client
     feeds simulate binance --recording session.feeds   its streams, to clients that subscribe for themselves
 
@@ -598,7 +598,7 @@ def simulate(
     from feeds.simulator.playback import Playback
     from feeds.simulator.server import SimulatedExchange
 
-    names = [name.strip() for name in symbols.split(",")]
+    names = [name.strip() for name in symbols.split(",")] if symbols else []
     playback = None
     if recording is not None:
         if len(exchanges) > 1:
@@ -608,16 +608,17 @@ def simulate(
     async def serve() -> None:
         async with contextlib.AsyncExitStack() as stack:
             simulated = []
-            for number, name in enumerate(exchanges):
-                one = SimulatedExchange(
-                    name, names, seed=seed, rate=rate, playback=playback, port=port + number if port else 0
-                )
+            next_port = port
+            for name in exchanges:
+                one = SimulatedExchange(name, names, seed=seed, rate=rate, playback=playback, port=next_port)
                 simulated.append(await stack.enter_async_context(one))
-                _announce(name, "BTCUSDT", one.ws_url, one.rest_url, as_json)
-            for symbol in itertools.cycle(names):
+                if port:  # REST may have one of its own, behind that of the WebSockets
+                    next_port = int(one.rest_url.rpartition(":")[2]) + 1
+                _announce(name, one.symbols[0], one.ws_url, one.rest_url, as_json)
+            for number in itertools.count():
                 await asyncio.sleep(gap_every or 3600)
                 for one in simulated if gap_every is not None else ():
-                    one.inject(Gap(symbol=symbol))
+                    one.inject(Gap(symbol=one.symbols[number % len(one.symbols)]))
 
     try:
         uvloop.run(serve())

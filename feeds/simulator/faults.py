@@ -213,6 +213,7 @@ class FaultPlan:
             (WrongChecksum, self._protocol.checksum_field),
             (SequenceReset, self._protocol.sequence_fields),
             (UnknownEnum, self._protocol.enum_field),
+            (RefuseSubscription, self._protocol.refuses_subscriptions),
         ):
             if isinstance(fault, kind) and not field:
                 raise ValueError(f"{self._protocol.name} has nothing that {kind.__name__} could break")

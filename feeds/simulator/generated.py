@@ -70,7 +70,7 @@ class BookStream(Stream):
     `bids` and `asks` are what the subscribers have when they have applied the newest message.
     """
 
-    kind = "delta"
+    kind: Kind = "delta"
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class BookStream(Stream):
 class QuoteStream(Stream):
     """Every change of the best bid and offer."""
 
-    kind = "quote"
+    kind: Kind = "quote"
 
     def __init__(self, exchange: "GeneratedExchange", key: str, symbol: str) -> None:
         super().__init__(key, symbol)
@@ -180,7 +180,7 @@ class QuoteStream(Stream):
 class TradeStream(Stream):
     """Every fill; those of one order in one message where the exchange writes them so."""
 
-    kind = "trade"
+    kind: Kind = "trade"
 
     def __init__(self, exchange: "GeneratedExchange", key: str, symbol: str) -> None:
         super().__init__(key, symbol)
@@ -388,6 +388,7 @@ def decode_object(text: bytes) -> dict[str, Any] | None:
 class GeneratedExchange(ExchangeProtocol):
     """An exchange whose market data is generated. A subclass says how its messages look, and names its session."""
 
+    refuses_subscriptions = True
     ping_interval = math.inf  # most leave pings to the client
     pong_timeout = math.inf
     tick_ns = 10 * NS_PER_MS

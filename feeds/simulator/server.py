@@ -332,6 +332,11 @@ class SimulatedExchange:
         return f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}"
 
     @property
+    def symbols(self) -> list[str]:
+        """What is listed, as the exchange writes it."""
+        return list(self._protocol.markets)
+
+    @property
     def ping_interval(self) -> float:
         return self._protocol.ping_interval if self._ping_interval is None else self._ping_interval
 

@@ -21,6 +21,7 @@ from feeds import cli, demo, session
 from feeds.events import EventHandler
 from feeds.exchange import exchange_ids
 from feeds.recording import Kind, RecordingReader, RecordingWriter
+from feeds.simulator.server import simulated_ids
 from feeds.subscription import CHANNELS
 
 CAPTURES = Path(__file__).parents[2] / os.environ.get("FEEDS_CAPTURES", "../shared/captures")
@@ -73,7 +74,7 @@ def serving(*arguments: str | Path) -> Iterator[list[dict[str, str]]]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        exchanges = [argument for argument in arguments if str(argument).startswith("binance")]
+        exchanges = [argument for argument in arguments if argument in simulated_ids()]
         yield [json.loads(process.stdout.readline()) for _ in exchanges or ["of the recording"]]
     finally:
         process.terminate()
@@ -478,7 +479,8 @@ def test_from_and_to_bound_what_is_delivered(collected: Path) -> None:
             ["record", "binance", "B-U", "-o", "new", "--append", "--rotate-bytes", "9"],
             "--append or --rotate-*, found both",
         ),
-        (["simulate", "kraken"], "expected one of ['binance', 'binance-futures']"),
+        (["simulate", "mtgox"], "expected one of ['binance', 'binance-futures', 'bitget'"),
+        (["simulate", "kraken", "--symbols", "BTCUSDT"], "kraken: expected symbols such as 'BTC/USD', found 'BTCUSDT'"),
         (["simulate"], "expected exchanges to simulate, or --recording, found neither"),
         (["simulate", "--recording", "{file}"], "expected b'\\x89FEEDS"),
         (["simulate", "--recording", "{file}", "--instruments", "/list"], "expected URL=FILE, found '/list'"),
@@ -522,6 +524,13 @@ def test_simulate_serves_several_exchanges_and_plays_a_recording(recorded: Path,
             after["quote"],
             after["trade"],
         )
+
+
+def test_simulated_exchanges_are_lived_on_under_our_symbols() -> None:
+    with serving("kraken", "kucoin") as (kraken, kucoin):
+        for served, symbol in ((kraken, "BTC-USD"), (kucoin, "BTC-USDT")):
+            result = run("live", served["exchange"], symbol, "--duration", "1", *addresses(served))
+            assert f"{symbol}: book SYNCING -> LIVE" in result.output
 
 
 def test_simulate_serves_a_recording_as_it_was(recorded: Path, tmp_path: Path) -> None:

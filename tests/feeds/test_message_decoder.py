@@ -389,7 +389,7 @@ def test_a_lost_message_that_no_later_one_shows_is_a_gap_of_every_book(exchange_
     ("exchange_id", "damaged"),
     [
         ("coinbase", b'{"type":"match","trade_id":280232,"side":"sell","si'),
-        ("coinbase", b'{"type":"l2update","product_id":"NO","changes":[["buy","1","1"]],"time":"2026-09-21T16:43:37Z"}'),
+        ("coinbase", b'{"type":"l2update","product_id":"NO","changes":[["buy","1","1"]],"time":"2026-09-21T16:43Z"}'),
         ("bitmex", b'{"table":"trade","action":"insert","data":[{"symbol":"XBTUSD","si'),
         ("okx", b'{"arg":{"channel":"books","instId":"BTC-USDT"},"action":"update","data":[{"asks":[["8'),
     ],

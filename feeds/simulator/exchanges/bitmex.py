@@ -18,7 +18,7 @@ from feeds.simulator.generated import (
     decode_object,
 )
 from feeds.simulator.markets import Market, plausible_market
-from feeds.simulator.numbers import Numbers, decimal, iso
+from feeds.simulator.numbers import decimal, iso
 from feeds.simulator.order_flow import Fill, Top
 from feeds.simulator.protocol import Message
 
@@ -59,8 +59,8 @@ class BitmexSession(GeneratedSession):
         if request is None:
             return [_error("Unexpected token in JSON", None)]
         op, args = request.get("op"), request.get("args")
-        topics = args if isinstance(args, list) else [args]
-        if op not in ("subscribe", "unsubscribe") or not all(isinstance(topic, str) for topic in topics):
+        topics = [topic for topic in (args if isinstance(args, list) else [args]) if isinstance(topic, str)]
+        if op not in ("subscribe", "unsubscribe") or not topics:
             return [_error(f"Unsupported operation: {op}", request)]
         answers: list[bytes] = []
         for topic in topics:
@@ -110,7 +110,8 @@ class Bitmex(GeneratedExchange):
             for price, qty in levels:
                 size = f',"size":{n.qty(qty)}' if qty else ""
                 row = f'{{"symbol":"{stream.symbol}","id":{FIRST_ID - price},"side":"{side}"{size},'
-                action = "partial" if is_snapshot else "delete" if not qty else "update" if price in before else "insert"
+                changed = "delete" if not qty else "update" if price in before else "insert"
+                action = "partial" if is_snapshot else changed
                 if action != "delete" or price in before:
                     rows[action].append(f'{row}"price":{n.price(price)},"timestamp":"{time}","transactTime":"{time}"}}')
         return [_push(stream, action, ",".join(found)) for action, found in rows.items() if found]
@@ -135,7 +136,15 @@ class Bitmex(GeneratedExchange):
         return [_push(stream, "insert", rows)]
 
     def get(self, path: str, query: dict[str, str], now_ns: int) -> object:
-        return [_instrument(market) for market in self.markets.values()] if path == "/api/v1/instrument/active" else None
+        return (
+            [_instrument(market) for market in self.markets.values()] if path == "/api/v1/instrument/active" else None
+        )
+
+    def unknown_symbol(self, now_ns: int) -> Message:
+        channel, symbol = self.ghost
+        stream = self.stream(f"{channel}:{symbol}", channel, symbol)
+        # A whole book: changes of one that has not begun are nothing to a client.
+        return Message(stream.key, symbol, "delta", stream.first(now_ns)[0], to_all=True)
 
     def unknown_event(self, now_ns: int) -> Message:
         data = b'{"table":"simulated","action":"partial","data":[{"x":[1,"two",null]}]}'

@@ -88,7 +88,8 @@ class Bitstamp(GeneratedExchange):
                 f'{{"id":{fill.trade_id},"timestamp":"{ts_event // NS_PER_SECOND}","amount":{float(n.qty(fill.qty))},'
                 f'"amount_str":"{n.qty(fill.qty)}","price":{float(n.price(fill.price))},'
                 f'"price_str":"{n.price(fill.price)}","type":{int(fill.buyer_is_maker)},'
-                f'"microtimestamp":"{ts_event // 1000}","buy_order_id":1443875737346049,"sell_order_id":1443875731320832}}',
+                f'"microtimestamp":"{ts_event // 1000}","buy_order_id":1443875737346049,'
+                f'"sell_order_id":1443875731320832}}',
             )
             for fill in fills
         ]

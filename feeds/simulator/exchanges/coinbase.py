@@ -20,9 +20,15 @@ from feeds.simulator.generated import (
 from feeds.simulator.markets import Market
 from feeds.simulator.numbers import Numbers, decimal, iso
 from feeds.simulator.order_flow import Fill, Top
-from feeds.simulator.protocol import Message
+from feeds.simulator.protocol import Kind, Message
 
 QTY_DECIMALS = 8
+
+
+class _Tickers(TradeStream):
+    """The best prices at every trade."""
+
+    kind: Kind = "quote"
 
 
 class CoinbaseSession(GeneratedSession):
@@ -68,7 +74,9 @@ class CoinbaseSession(GeneratedSession):
             found = self.subscribe(name, product, now_ns)
             if found is None:
                 what = "channel" if product in self.exchange.markets else "product"
-                return [_error("Failed to subscribe", f"{name if what == 'channel' else product} is not a valid {what}")]
+                return [
+                    _error("Failed to subscribe", f"{name if what == 'channel' else product} is not a valid {what}")
+                ]
             first += found
         return [_encode(type="subscriptions", channels=self._subscriptions()), *first]
 
@@ -95,8 +103,10 @@ class Coinbase(GeneratedExchange):
     def stream(self, key: str, channel: str, symbol: str) -> Stream:
         if channel == "level2_batch":
             return BookStream(self, key, symbol, period_ns=50 * NS_PER_MS)
-        if channel in ("matches", "ticker"):
+        if channel == "matches":
             return TradeStream(self, key, symbol)
+        if channel == "ticker":
+            return _Tickers(self, key, symbol)
         if channel == "heartbeat":
             return Stream(key, symbol)
         raise KeyError(channel)

@@ -20,10 +20,16 @@ from feeds.simulator.generated import (
 from feeds.simulator.markets import Market
 from feeds.simulator.numbers import Numbers, decimal, iso
 from feeds.simulator.order_flow import Fill, Top
-from feeds.simulator.protocol import Message
+from feeds.simulator.protocol import Kind, Message
 
 QTY_DECIMALS = 8
 CHANNELS = ("level2", "market_trades", "ticker")
+
+
+class _Tickers(TradeStream):
+    """The best prices at every trade."""
+
+    kind: Kind = "quote"
 
 
 class CoinbaseAdvancedSession(GeneratedSession):
@@ -101,8 +107,10 @@ class CoinbaseAdvanced(GeneratedExchange):
     def stream(self, key: str, channel: str, symbol: str) -> Stream:
         if channel == "level2":
             return BookStream(self, key, symbol, period_ns=50 * NS_PER_MS)
-        if channel == "market_trades" or channel == "ticker":
+        if channel == "market_trades":
             return TradeStream(self, key, symbol)
+        if channel == "ticker":
+            return _Tickers(self, key, symbol)
         raise KeyError(channel)
 
     def book(self, stream: BookStream, now_ns: int, bids: Levels, asks: Levels, *, is_snapshot: bool) -> str:
@@ -113,9 +121,7 @@ class CoinbaseAdvanced(GeneratedExchange):
             for price, qty in levels
         )
         kind = "snapshot" if is_snapshot else "update"
-        return _push(
-            "l2_data", now_ns, f'{{"type":"{kind}","product_id":"{stream.symbol}","updates":[{updates}]}}'
-        )
+        return _push("l2_data", now_ns, f'{{"type":"{kind}","product_id":"{stream.symbol}","updates":[{updates}]}}')
 
     def quote(self, stream: QuoteStream, ts_event: int, top: Top, update_id: int) -> str:
         raise NotImplementedError("the best prices come with trades, in tickers")

@@ -155,12 +155,10 @@ class Deribit(GeneratedExchange):
 
 
 def _levels(numbers: Numbers, levels: Levels, before: dict[int, int]) -> str:
-    return ",".join(
-        [
-            f'["{("change" if price in before else "new") if qty else "delete"}",{numbers.price(price)},{numbers.qty(qty)}]'
-            for price, qty in levels
-        ]
-    )
+    def action(price: int, qty: int) -> str:
+        return "delete" if not qty else "change" if price in before else "new"
+
+    return ",".join([f'["{action(price, qty)}",{numbers.price(price)},{numbers.qty(qty)}]' for price, qty in levels])
 
 
 def _data(stream: Stream, data: str) -> str:

@@ -44,9 +44,10 @@ class HyperliquidSession(GeneratedSession):
         kind, coin = wanted.get("type"), wanted.get("coin")
         if kind not in ("l2Book", "bbo", "trades"):
             return [_error(f"Error parsing JSON into valid websocket request: {text.decode(errors='replace')}")]
-        if coin not in self.exchange.markets:
+        if not isinstance(coin, str) or coin not in self.exchange.markets:
             raise PolicyViolation(1006, f"unknown coin {coin}")
         channel = "l2Book.fast" if kind == "l2Book" and wanted.get("fast") else kind
+        first: list[bytes] | None
         if method == "unsubscribe":
             first = [] if self.unsubscribe(channel, coin) else None
             problem = "Already unsubscribed"

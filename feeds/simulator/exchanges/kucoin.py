@@ -28,7 +28,13 @@ BOOK_PATH = "/api/v1/market/orderbook/level2_100"
 FUTURES = "/api-futures.kucoin.com"
 SNAPSHOT_LEVELS = 100
 MAX_SYMBOLS = 100  # of one subscription
-CHANNELS = {"/market/level2", "/market/match", "/spotMarket/level1", "/spotMarket/level2Depth5", "/spotMarket/level2Depth50"}
+CHANNELS = {
+    "/market/level2",
+    "/market/match",
+    "/spotMarket/level1",
+    "/spotMarket/level2Depth5",
+    "/spotMarket/level2Depth50",
+}
 
 
 class KucoinSession(GeneratedSession):
@@ -62,9 +68,11 @@ class KucoinSession(GeneratedSession):
             if kind == "unsubscribe":
                 self.unsubscribe(channel, symbol)
                 continue
-            if symbol in self.exchange.markets and (found := self.subscribe(channel, symbol, now_ns)) is None:
+            found = self.subscribe(channel, symbol, now_ns)
+            if found is not None:
+                first += found
+            elif symbol in self.exchange.markets:
                 return [_error(request_id, 404, f"topic {topic} is not found")]
-            first += found if symbol in self.exchange.markets else []
         ack = [msgspec.json.encode({"id": request_id, "type": "ack"})] if request.get("response") else []
         return [*ack, *first]
 

@@ -11,7 +11,6 @@ import pytest
 
 from feeds.simulator.binance import Binance, BinanceFutures, BinanceSpot
 from feeds.simulator.binance_wire import FuturesDialect, SpotDialect, parse_stream
-from feeds.simulator.markets import plausible_market
 from feeds.simulator.order_flow import NS_PER_SECOND, FlowConfig
 
 START_NS = 1_723_161_255 * NS_PER_SECOND

@@ -14,11 +14,17 @@ from feeds.simulator.faults import (
     Malformed,
     MissingField,
     Mute,
+    NewField,
     Refuse,
+    RefuseSubscription,
+    Reorder,
     RestLimit,
+    SequenceReset,
     StaleSnapshot,
+    UnknownEnum,
     UnknownEvent,
     UnknownSymbol,
+    WrongChecksum,
 )
 from feeds.simulator.order_flow import NS_PER_SECOND, FlowConfig
 from feeds.simulator.protocol import Kind, Message
@@ -72,6 +78,30 @@ def test_a_fault_of_later_counts_from_its_injection() -> None:
 
 def test_duplicates() -> None:
     assert numbers(outcome(make(Duplicate("BTCUSDT")), message(1, "trade"), message(2), message(3))) == [1, 2, 2, 3]
+
+
+def test_reordered_deltas_come_behind_the_next_one() -> None:
+    plan = make(Reorder("BTCUSDT", count=2))
+    batch = [
+        message(1),
+        message(2, "trade"),
+        message(3, symbol="ETHUSDT"),
+        message(4),
+        message(5),
+        message(6),
+        message(7),
+    ]
+    assert numbers(outcome(plan, *batch)) == [2, 3, 4, 1, 6, 5, 7]
+
+
+def test_numbers_that_begin_anew() -> None:
+    (sent,) = outcome(make(SequenceReset("BTCUSDT")), message(90))
+    assert sent.data == b'{"s":"BTCUSDT","U":2,"u":3,"b":[["1.10","2"]]}'
+
+
+def test_a_field_more_and_the_rest_as_it_was() -> None:
+    (sent,) = outcome(make(NewField("BTCUSDT")), message(1, "trade"))
+    assert json.loads(sent.data) == json.loads(message(1).data) | {"simulated": {"new": [1, None]}}
 
 
 def test_malformed_messages_are_no_json() -> None:
@@ -152,6 +182,9 @@ def test_rest_limits(status: int) -> None:
         (Gap("BTCUSDT", count=0), "expected a count of at least 1"),
         (Gap("BTCUSDT", after=-1), "at and after not below 0"),
         (Disconnect(code=1006), "expected a close code that may be sent, such as 1001, found 1006"),
+        (WrongChecksum("BTCUSDT"), "binance has nothing that WrongChecksum could break"),
+        (UnknownEnum("BTCUSDT"), "binance has nothing that UnknownEnum could break"),
+        (RefuseSubscription("BTCUSDT"), "binance has nothing that RefuseSubscription could break"),
         (RestLimit(500), "expected status 418 or 429, found 500"),
     ],
 )

@@ -1,0 +1,375 @@
+"""Simulated exchanges read plainly, without our decoders: what a client of anybody's could hold them to."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from feeds.simulator.generated import GeneratedExchange, GeneratedSession
+from feeds.simulator.order_flow import NS_PER_SECOND, Book, FlowConfig
+from feeds.simulator.protocol import PolicyViolation, Refused
+from feeds.simulator.server import find_simulator, simulated_ids
+
+GENERATED = [name for name in simulated_ids() if not name.startswith("binance")]
+START_NS = 1_700_000_000 * NS_PER_SECOND
+Side = dict[Decimal, Decimal]
+
+
+def make(name: str, *symbols: str) -> GeneratedExchange:
+    simulator = find_simulator(name)
+    flow = FlowConfig(levels=60, warm_up=100, seed=3, rate=2000)
+    made: GeneratedExchange = simulator(symbols or simulator.default_symbols, flow=flow, start_ns=START_NS)
+    return made
+
+
+def ask(session: GeneratedSession, request: Any) -> list[Any]:
+    text = request if isinstance(request, bytes) else json.dumps(request).encode()
+    return [json.loads(answer, parse_float=Decimal) for answer in session.receive(text, START_NS)]
+
+
+def messages(exchange: GeneratedExchange, session: GeneratedSession, seconds: float = 1.0) -> Iterator[Any]:
+    """Yield what a client gets, up to the end of a period, the source at the moment of each."""
+    until_ns = exchange.source.flow.ts_event + round(seconds * NS_PER_SECOND)
+    for batch in exchange.source.poll(until_ns - until_ns % (NS_PER_SECOND // 10)):
+        for message in batch.messages:
+            if (payload := session.encode(message)) is not None:
+                yield json.loads(payload, parse_float=Decimal)
+
+
+def true(exchange: GeneratedExchange, book: Book) -> tuple[Side, Side]:
+    market = exchange.markets[book.symbol]
+
+    def side(levels: Any) -> Side:
+        return {
+            Decimal(price * market.tick).scaleb(-market.price_decimals): Decimal(qty * market.lot).scaleb(
+                -market.qty_decimals
+            )
+            for price, qty in levels
+        }
+
+    return side(book.bids), side(book.asks)
+
+
+def apply(side: Side, levels: Any) -> None:
+    for price, qty, *_ in levels:
+        if Decimal(qty):
+            side[Decimal(price)] = Decimal(qty)
+        else:
+            side.pop(Decimal(price), None)
+
+
+def test_okx_chains_ids_and_signs_the_25_best_levels() -> None:
+    exchange = make("okx", "BTC-USDT")
+    session = exchange.connect("/ws/v5/public")
+    arg = {"channel": "books", "instId": "BTC-USDT"}
+    ack, snapshot = ask(session, {"op": "subscribe", "args": [arg]})
+    assert (ack["event"], ack["arg"]) == ("subscribe", arg)
+    bids, asks = Side(), Side()
+    last = -1
+    seen = 0
+    for message in [snapshot, *messages(exchange, session)]:
+        (data,) = message["data"]
+        assert data["prevSeqId"] == last
+        last = data["seqId"]
+        apply(bids, data["bids"])
+        apply(asks, data["asks"])
+        best_bids, best_asks = sorted(bids, reverse=True)[:25], sorted(asks)[:25]
+        texts = [
+            f"{price.normalize():f}:{side[price].normalize():f}"
+            for pair in zip(best_bids, best_asks, strict=True)
+            for price, side in zip(pair, (bids, asks), strict=True)
+        ]
+        assert data["checksum"] & 0xFFFFFFFF == zlib.crc32(":".join(texts).encode())
+        assert (bids, asks) == true(exchange, exchange.source.flow.book_at("BTC-USDT", last))
+        seen += 1
+    assert seen > 5
+
+
+@pytest.mark.parametrize("depth", [10, 25])
+def test_kraken_leaves_dropped_levels_to_the_client_and_signs_ten(depth: int) -> None:
+    exchange = make("kraken", "BTC/USD")
+    session = exchange.connect("/v2")
+    assert json.loads(session.open(START_NS)[0])["channel"] == "status"
+    params = {"channel": "book", "symbol": ["BTC/USD"], "depth": depth}
+    ack, snapshot = ask(session, {"method": "subscribe", "params": params, "req_id": 7})
+    assert (ack["success"], ack["req_id"], ack["result"]["depth"]) == (True, 7, depth)
+    bids, asks = Side(), Side()
+    seen = 0
+    for message in [snapshot, *messages(exchange, session)]:
+        (data,) = message["data"]
+        for side, name, best_first in ((bids, "bids", True), (asks, "asks", False)):
+            apply(side, [(level["price"], level["qty"]) for level in data[name]])
+            for price in sorted(side, reverse=best_first)[depth:]:
+                del side[price]
+        levels = [(price, asks[price]) for price in sorted(asks)[:10]]
+        levels += [(price, bids[price]) for price in sorted(bids, reverse=True)[:10]]
+        decimals = exchange.markets["BTC/USD"].price_decimals
+        text = "".join(f"{int(price.scaleb(decimals))}{int(qty.scaleb(8))}" for price, qty in levels)
+        assert data["checksum"] == zlib.crc32(text.encode())
+        seen += 1
+    assert seen > 50
+    assert (bids, asks) == true(exchange, exchange.source.flow.book("BTC/USD", levels=depth))
+
+
+def test_bybit_counts_the_messages_of_a_topic_and_keeps_its_depth() -> None:
+    exchange = make("bybit", "BTCUSDT")
+    session = exchange.connect("/v5/public/linear")
+    ack, snapshot = ask(session, {"op": "subscribe", "args": ["orderbook.50.BTCUSDT"], "req_id": "1"})
+    assert (ack["success"], ack["req_id"], snapshot["type"]) == (True, "1", "snapshot")
+    bids, asks = Side(), Side()
+    numbers = []
+    for message in [snapshot, *messages(exchange, session)]:
+        apply(bids, message["data"]["b"])
+        apply(asks, message["data"]["a"])
+        numbers.append(message["data"]["u"])
+        assert (bids, asks) == tuple(
+            dict(list(side.items())[:50])
+            for side in true(exchange, exchange.source.flow.book_at("BTCUSDT", message["data"]["seq"]))
+        )
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert len(numbers) > 20
+
+
+def test_one_bad_topic_of_bybit_fails_all_of_its_request() -> None:
+    session = make("bybit", "BTCUSDT").connect("/v5/public/linear")
+    (answer,) = ask(session, {"op": "subscribe", "args": ["publicTrade.BTCUSDT", "publicTrade.NOPE"]})
+    assert (answer["success"], answer["ret_msg"]) == (False, "error:handler not found,topic:publicTrade.NOPE")
+    assert session.streams == []
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "topic", "join"),
+    [
+        (
+            "gateio",
+            "/ws/v4/",
+            {"channel": "spot.order_book_update", "event": "subscribe", "payload": ["BTC_USDT", "100ms"]},
+            "/api/v4/spot/order_book?currency_pair=BTC_USDT&limit=1000&with_id=true",
+        ),
+        (
+            "kucoin",
+            "",
+            {"id": "1", "type": "subscribe", "topic": "/market/level2:BTC-USDT", "response": True},
+            "/api/v1/market/orderbook/level2_100?symbol=BTC-USDT",
+        ),
+        (
+            "bitstamp",
+            "/",
+            {"event": "bts:subscribe", "data": {"channel": "diff_order_book_btcusd"}},
+            "/api/v2/order_book/btcusd/?group=1",
+        ),
+    ],
+)
+@pytest.mark.parametrize("wait", [0.05, 0.17, 0.333])
+def test_a_snapshot_by_rest_joins_the_stream_at_any_moment(
+    name: str, path: str, topic: Any, join: str, wait: float
+) -> None:
+    exchange = make(name)
+    if name == "kucoin":
+        ticket = json.loads(exchange.rest("/api/v1/bullet-public", START_NS).body)["data"]
+        path = f"/?token={ticket['token']}&connectId=me"
+    session = exchange.connect(path)
+    ask(session, topic)
+    waiting = list(messages(exchange, session, wait))
+    snapshot = json.loads(exchange.rest(join, exchange.source.flow.ts_event).body)
+    snapshot = snapshot.get("data", snapshot)
+    bids, asks = Side(), Side()
+    apply(bids, snapshot["bids"])
+    apply(asks, snapshot["asks"])
+    last = int(snapshot.get("id") or snapshot.get("sequence") or snapshot["microtimestamp"])
+    applied = 0
+    for message in [*waiting, *messages(exchange, session)]:
+        data = message.get("result") or message["data"]
+        sides = data.get("changes", data)
+        begins = int(data.get("U") or data.get("sequenceStart") or last + 1)
+        number = int(data.get("u") or data.get("sequenceEnd") or data["microtimestamp"])
+        if number <= last:
+            continue
+        assert begins <= last + 1
+        assert not applied or begins == last + 1
+        fresh = [level for level in sides.get("bids", sides.get("b")) if len(level) < 3 or int(level[2]) > last]
+        apply(bids, fresh)
+        fresh = [level for level in sides.get("asks", sides.get("a")) if len(level) < 3 or int(level[2]) > last]
+        apply(asks, fresh)
+        last = number
+        applied += 1
+    assert applied >= 9
+    assert (bids, asks) == true(exchange, exchange.source.flow.book(exchange.default_symbols[0]))
+
+
+def test_deribit_disconnects_who_does_not_answer_its_test() -> None:
+    session = make("deribit").connect("/ws/api/v2")
+    (answer,) = ask(session, {"jsonrpc": "2.0", "id": 1, "method": "public/set_heartbeat", "params": {"interval": 10}})
+    assert answer["result"] == "ok"
+    beats = [session.beat(second * NS_PER_SECOND, START_NS) for second in range(1, 12)]
+    assert [len(beat) for beat in beats] == [0] * 10 + [2]
+    ask(session, {"jsonrpc": "2.0", "id": 2, "method": "public/test", "params": {}})
+    assert len(session.beat(21 * NS_PER_SECOND, START_NS)) == 2
+    with pytest.raises(PolicyViolation):
+        session.beat(31 * NS_PER_SECOND, START_NS)
+
+
+def test_deribit_leaves_unknown_channels_out_of_its_answer() -> None:
+    session = make("deribit").connect("/ws/api/v2")
+    channels = ["book.BTC-PERPETUAL.100ms", "book.NOPE.100ms", "nothing"]
+    answer, snapshot = ask(
+        session, {"jsonrpc": "2.0", "id": 1, "method": "public/subscribe", "params": {"channels": channels}}
+    )
+    assert answer["result"] == channels[:1]
+    assert snapshot["params"]["data"]["type"] == "snapshot"
+    raw = {
+        "jsonrpc": "2.0",
+        "id": 2,
+        "method": "public/subscribe",
+        "params": {"channels": ["trades.BTC-PERPETUAL.raw"]},
+    }
+    assert ask(session, raw)[0]["error"]["code"] == 13778
+
+
+def test_coinbase_advanced_numbers_all_that_it_sends() -> None:
+    exchange = make("coinbase-advanced", "BTC-USD", "ETH-USD")
+    session = exchange.connect("/")
+    received = ask(session, {"type": "subscribe", "channel": "heartbeats"})
+    received += ask(session, {"type": "subscribe", "channel": "level2", "product_ids": ["BTC-USD", "ETH-USD"]})
+    received += ask(session, {"type": "subscribe", "channel": "market_trades", "product_ids": ["BTC-USD"]})
+    received += messages(exchange, session)
+    received += [json.loads(beat) for beat in session.beat(NS_PER_SECOND, START_NS)]
+    assert [message["sequence_num"] for message in received] == list(range(len(received)))
+    assert {message["channel"] for message in received} == {"heartbeats", "subscriptions", "l2_data", "market_trades"}
+
+
+def test_hyperliquid_cuts_off_who_asks_for_a_coin_that_there_is_not() -> None:
+    session = make("hyperliquid").connect("/ws")
+    with pytest.raises(PolicyViolation) as caught:
+        ask(session, {"method": "subscribe", "subscription": {"type": "bbo", "coin": "btc"}})
+    assert caught.value.code == 1006
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "request_", "answer"),
+    [
+        ("okx", "/ws/v5/public", b"{", {"event": "error", "code": "60012"}),
+        (
+            "okx",
+            "/ws/v5/public",
+            {"op": "subscribe", "args": [{"channel": "no", "instId": "BTC-USDT"}]},
+            {"code": "60018"},
+        ),
+        (
+            "okx",
+            "/ws/v5/public",
+            {"op": "subscribe", "args": [{"channel": "books", "instId": "NO-NO"}]},
+            {"code": "60018"},
+        ),
+        (
+            "okx",
+            "/ws/v5/public",
+            {"op": "subscribe", "args": [{"channel": "trades-all", "instId": "BTC-USDT"}]},
+            {"code": "60018"},
+        ),
+        ("kraken", "/v2", b"{", {"success": False}),
+        (
+            "kraken",
+            "/v2",
+            {"method": "subscribe", "params": {"channel": "book", "symbol": ["NO/NO"]}},
+            {"error": "Currency pair not supported NO/NO"},
+        ),
+        ("bybit", "/v5/public/linear", b"[]", {"success": False}),
+        ("coinbase", "/", {"type": "subscribe", "product_ids": ["BTC-USD"], "channels": ["level2"]}, {"type": "error"}),
+        (
+            "coinbase",
+            "/",
+            {"type": "subscribe", "product_ids": ["NO-NO"], "channels": ["matches"]},
+            {"reason": "NO-NO is not a valid product"},
+        ),
+        (
+            "deribit",
+            "/ws/api/v2",
+            {"id": 5, "method": "public/no"},
+            {"error": {"code": -32601, "message": "Method not found"}},
+        ),
+        (
+            "bitget",
+            "/v3/ws/public",
+            {"op": "subscribe", "args": [{"instType": "spot", "topic": "books", "symbol": "NO"}]},
+            {"code": 30001},
+        ),
+        (
+            "gateio",
+            "/ws/v4/",
+            {"channel": "spot.trades", "event": "subscribe", "payload": ["NO_NO"]},
+            {"error": {"code": 2, "message": "unknown currency pair: NO_NO"}},
+        ),
+        ("bitmex", "/realtime", {"op": "subscribe", "args": ["nothing:XBTUSD"]}, {"status": 400}),
+        (
+            "bitstamp",
+            "/",
+            {"event": "bts:subscribe", "data": {"channel": "diff_order_book_BTCUSD"}},
+            {"event": "bts:error"},
+        ),
+        (
+            "bitstamp",
+            "/",
+            {"event": "bts:subscribe", "data": {"channel": "live_trades_nono"}},
+            {"event": "bts:subscription_succeeded"},
+        ),
+        (
+            "coinbase-advanced",
+            "/",
+            {"type": "subscribe", "channel": "level2", "product_ids": ["NO-NO"]},
+            {"type": "error"},
+        ),
+        ("hyperliquid", "/ws", b"[]", {"channel": "error"}),
+    ],
+)
+def test_bad_requests_get_the_answer_of_the_exchange(
+    name: str, path: str, request_: Any, answer: dict[str, Any]
+) -> None:
+    (answered,) = ask(make(name).connect(path), request_)
+    assert {key: answered[key] for key in answer} == answer
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "ping", "pong"),
+    [
+        ("okx", "/ws/v5/public", b"ping", b"pong"),
+        ("bitget", "/v3/ws/public", b"ping", b"pong"),
+        ("bitmex", "/realtime", b"ping", b"pong"),
+        ("kraken", "/v2", b'{"method":"ping"}', b'"pong"'),
+        ("bybit", "/v5/public/linear", b'{"op":"ping"}', b'"pong"'),
+        ("gateio", "/ws/v4/", b'{"time":1,"channel":"spot.ping"}', b'"spot.pong"'),
+        ("bitstamp", "/", b'{"event":"bts:heartbeat"}', b'"success"'),
+        ("hyperliquid", "/ws", b'{"method":"ping"}', b'"pong"'),
+    ],
+)
+def test_pings_of_the_client_are_answered(name: str, path: str, ping: bytes, pong: bytes) -> None:
+    (answer,) = make(name).connect(path).receive(ping, START_NS)
+    assert pong in answer
+
+
+@pytest.mark.parametrize(
+    "name", ["okx", "kraken", "bybit", "bitget", "gateio", "coinbase", "coinbase-advanced", "hyperliquid"]
+)
+def test_a_client_that_is_silent_for_too_long_is_disconnected(name: str) -> None:
+    exchange = make(name)
+    session = exchange.connect(exchange.paths[0])
+    timeout = session.idle_timeout
+    assert timeout is not None
+    session.beat(0, START_NS)
+    session.beat(round((timeout - 1) * NS_PER_SECOND), START_NS)
+    with pytest.raises(PolicyViolation):
+        session.beat(round(timeout * NS_PER_SECOND), START_NS)
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_what_no_exchange_would_have_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: expected symbols such as"):
+        make(name, "not a symbol")
+    with pytest.raises(Refused):
+        make(name).connect("/nowhere")
+    assert make(name).rest("/nowhere", START_NS).status == 404
