@@ -22,7 +22,7 @@ from feeds.live.feed import FeedConfig
 from feeds.live.http import RestConfig
 from feeds.simulator import faults
 from feeds.simulator.order_flow import FlowConfig, OrderFlow
-from feeds.simulator.server import SimulatedExchange, find_simulator
+from feeds.simulator.server import SimulatedExchange, find_simulator, simulated_ids
 
 START_NS = 1_700_000_000_000_000_000
 QUICK = FeedConfig(
