@@ -12,11 +12,14 @@ cdef class Route:
     cdef:
         readonly bytes name
         bytes text               # the name, and what follows it up to the payload
-        readonly Wire wire
+        char opens               # how the payload begins
+        bytes after              # what follows the brace that ends it
+        readonly Wire wire           # None where the hot engine does not know the messages
         readonly Instrument instrument
-        Template template            # of its messages
+        Template template            # of its messages, for the hot engine
         int patience                 # messages unlike it until another is learned
         readonly bint supersedes     # a message says all that those before it on this stream said
+        readonly bint of_book        # it changes a book
         # For the pipeline: the last batch in which one was decoded, the newest that it holds (-1: none), and how many.
         uint64_t batch
         Py_ssize_t newest
@@ -30,9 +33,16 @@ cdef struct RouteSlot:
     void* route              # owned by `_routes`
 
 
+# Who holds messages back.
+cdef class Holder:
+    # Called before the events of a message that has no route go downstream: what is held of their instruments comes first.
+    cdef int give_way(self, list events, int64_t ts_recv) except -1
+
+
 cdef class Decoder:
     cdef:
         public EventHandler downstream
+        Holder holder                    # None: no message is held
         readonly Instruments instruments
         readonly str exchange
         public bint reference            # never use the scanner: for tests and doubts
@@ -40,6 +50,7 @@ cdef class Decoder:
         readonly uint64_t referred       # messages that went to decode_other
         # How many messages the next event stands for, with those that were skipped because it supersedes them.
         int stands_for
+        bint told_nothing                # the last message that the reference engine decoded emitted no event
         list _requests
         const LargeArrays* _large        # of the message being decoded, where they have been read before
         # The message around a stream's payload: before the stream name, between name and payload, after the payload.

@@ -45,6 +45,8 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
 
 Request: TypeAlias = Send | Fetch | Resubscribe | Reconnect | Refused
 
+class Holder: ...
+
 class Decoder:
     """Turns the messages of one connection into events for `downstream`. It reads no clock and does no I/O."""
 

@@ -68,6 +68,12 @@ DEFAULT_MAX_ROUTES = 65_536
 cdef Py_ssize_t MAX_ROUTES = DEFAULT_MAX_ROUTES      # stream names come from the peer
 
 
+cdef class Holder:
+
+    cdef int give_way(self, list events, int64_t ts_recv) except -1:
+        raise NotImplementedError
+
+
 cdef class Decoder:
     """Turns the messages of one connection into events for `downstream`.
 
@@ -129,7 +135,7 @@ cdef class Decoder:
         cdef Route route
         if '"' in name or "\\" in name or not name.isprintable() or self._before is None or len(self._routes) >= MAX_ROUTES:
             return
-        route = _route(name.encode(), self._between, wire, instrument)
+        route = _route(name.encode(), self._between, self._after, wire, instrument)
         if self._slot_of(route.text, <const char*> route.text + len(route.text)).text == NULL:
             self._insert(route)
 
@@ -409,11 +415,14 @@ cdef class Decoder:
         return 0
 
 
-cdef Route _route(bytes name, bytes between, Wire wire, Instrument instrument):
+cdef Route _route(bytes name, bytes between, bytes after, Wire wire, Instrument instrument):
     cdef Route route = Route.__new__(Route)
     route.name = name
     route.text = name + between + bytes(ROUTE_PADDING)
+    route.opens = c'{'
+    route.after = after
     route.wire = wire
+    route.of_book = wire.kind == BOOK_DELTA
     route.instrument = instrument
     route.template = Template.__new__(Template)
     route.supersedes = wire.kind == QUOTE or (wire.kind == BOOK_DELTA and wire.is_snapshot and wire.depth != 0)

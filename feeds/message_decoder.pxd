@@ -2,7 +2,7 @@
 # `book` and the others, which take numbers as the text that stands in the message.
 from libc.stdint cimport int64_t
 
-from feeds.decoder cimport Decoder
+from feeds.decoder cimport Decoder, Route
 from feeds.events cimport BookDelta, Event
 from feeds.instrument cimport Instrument
 from feeds.levels cimport Decimals, LevelShape, LevelVector
@@ -19,11 +19,17 @@ cdef class MessageDecoder(Decoder):
         set _live_trades                 # instruments of which a trade from after ts_began has come
         Instrument _booked               # of which the message being decoded had a book last
         object _deferred                 # the first DecodeError that the rest of the message does not suffer from
+        tuple _keys                      # SupersedeKeys
+        bint _has_route                  # the message being decoded, by its bytes
         bint _in_reply
         bint _is_padded
 
     cdef int _run(self, object decode, tuple arguments, bytes payload) except -1
     cdef int _decode(self, object decode, tuple arguments, bytes payload) except -1
+    # Give the stream of a message a route if its events are such that a later message supersedes them.
+    cdef int _learn(self, bytes payload, list events) except -1
+    # Its events stand for those of the messages, too, that it supersedes.
+    cdef int _stand_for(self, list events) except -1
     cdef int _number(self, object value, str field, int decimals, int64_t* mantissa, int* needed) except -1
     cdef int _levels(self, object levels, LevelShape shape, bint is_ask, LevelVector* bids, LevelVector* asks,
                      Decimals* decimals) except -1

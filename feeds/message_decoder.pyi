@@ -32,6 +32,7 @@ class MessageDecoder(Decoder):
     levels: ClassVar[LevelShape]
     unnumbered: ClassVar[re.Pattern[bytes] | None]
     padded: ClassVar[bool]
+    supersede_keys: ClassVar[tuple[bytes, ...]]
     @property
     def ts_recv(self) -> int:
         """Of the message being decoded."""

@@ -1,9 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The base of decoders whose messages msgspec reads: turns numbers as text into events, and errors into `DecodeError`s."""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
+from feeds.supersede cimport SupersedeKey
 from feeds.events cimport (
     BUY, SELL, UNKNOWN, Candle, EventHandler, FeedStatus, Funding, Liquidation, OpenInterest, Quote, Side, Ticker, Trade,
     set_number,
@@ -72,6 +74,9 @@ cdef class MessageDecoder(Decoder):
     # What a message of a book looks like, a damaged one too, where nothing later shows that one is missing.
     unnumbered = None
     padded = False               # numbers of trades and quotes have all of the instrument's decimals
+    # Patterns of `SupersedeKey`: kinds of which a message emits the whole state of its stream, as quotes, tickers or
+    # top-N snapshots, and always of the same kind.
+    supersede_keys = ()
 
     def __cinit__(self, Instruments instruments not None, EventHandler downstream not None, **_):
         self.silent = {}
@@ -79,11 +84,13 @@ cdef class MessageDecoder(Decoder):
         self._known = {}
         self._tickers = {}
         self._live_trades = set()
+        self._keys = ()
 
     def __init__(self, Instruments instruments not None, EventHandler downstream not None, *, str exchange,
                  bint reference=False):
         Decoder.__init__(self, instruments, downstream, exchange=exchange, reference=reference)
         self._is_padded = self.padded
+        self._keys = tuple([SupersedeKey(pattern) for pattern in self.supersede_keys])
 
     # --- messages in --------------------------------------------------------------------------------------------
 
@@ -111,6 +118,20 @@ cdef class MessageDecoder(Decoder):
                     self.downstream)
             raise
 
+    cdef Route find_route(self, const char** at, const char* end):
+        cdef SupersedeKey key
+        cdef Route route
+        for key in self._keys:
+            route = key.find(at, end)
+            if route is not None:
+                self._has_route = True
+                return route
+        self._has_route = False
+        return None
+
+    cdef bint scan_routed(self, Route route, const char* data, const char* end, int64_t ts_recv) except -1:
+        return False
+
     cpdef decode_reply(self, str tag, bytes payload, int64_t ts_recv):
         self.ts_recv = ts_recv
         self._in_reply = True
@@ -129,6 +150,13 @@ cdef class MessageDecoder(Decoder):
             error.lost = self._lost(events)
             raise
         error = self._deferred
+        self.told_nothing = not events
+        if self.stands_for != 1 and events:
+            self._stand_for(events)
+        elif self.holder is not None and events and not self._has_route and not self._in_reply:
+            if self._keys and error is None:
+                self._learn(payload, events)
+            self.holder.give_way(events, self.ts_recv)
         for event in events:
             event.dispatch(self.downstream)
         if error is not None:
@@ -157,6 +185,37 @@ cdef class MessageDecoder(Decoder):
         if self._booked is not None:
             found[self._booked] = None
         return tuple(found)
+
+    cdef int _learn(self, bytes payload, list events) except -1:
+        cdef const char* data = PyBytes_AS_STRING(payload)
+        cdef SupersedeKey key
+        cdef Event event
+        cdef Event first = events[0]
+        cdef bint of_book = False
+        for event in events:
+            if event.instrument is not first.instrument:
+                return 0
+            if isinstance(event, BookDelta):
+                if not ((<BookDelta> event).is_snapshot and (<BookDelta> event).depth):
+                    return 0
+                of_book = True
+            elif not isinstance(event, (Quote, Ticker)):
+                return 0
+        for key in self._keys:
+            if key.add(data, data + PyBytes_GET_SIZE(payload), first.instrument, of_book):
+                break
+        return 0
+
+    cdef int _stand_for(self, list events) except -1:
+        for event in events:
+            if isinstance(event, Quote):
+                (<Quote> event).merged = self.stands_for
+            elif isinstance(event, Ticker):
+                (<Ticker> event).merged = self.stands_for
+            elif isinstance(event, BookDelta):
+                (<BookDelta> event).merged = self.stands_for
+        self.stands_for = 1
+        return 0
 
     def _invalid(self, text, bytes payload):
         if "missing required field" in text:

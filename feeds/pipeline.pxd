@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from feeds.book_builder cimport BookBuilder
-from feeds.decoder cimport Decoder, Route
+from feeds.decoder cimport Decoder, Holder, Route
 from feeds.events cimport EventHandler
 from feeds.held cimport HeldMessages
 from feeds.large cimport LargeMessage
@@ -10,7 +10,7 @@ from feeds.latency cimport Latency
 
 # One connection's way from messages to events: a decoder (new on every connect) and the books it feeds, in front of a
 # chain that several pipelines may share. The same object live, in replay and in tests.
-cdef class Pipeline:
+cdef class Pipeline(Holder):
     cdef:
         readonly Decoder decoder
         readonly BookBuilder books       # the head of the chain
@@ -51,14 +51,13 @@ cdef class Pipeline:
     cpdef on_reply(self, str tag, bytes payload, int64_t ts_recv, LargeMessage large=*)
     cpdef on_tick(self, int64_t ts_recv)
     cdef int _enter(self) except -1
-    # False: the message could not be decoded.
+    # False: the message could not be decoded, or tells nothing.
     cdef bint _refer(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
     cdef int _decode_or_hold(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1
     # Whether the message was held, as one more of the stream of the last one.
     cdef inline bint _hold_next(self, const char* data, Py_ssize_t size, int64_t ts_recv) noexcept
     # False: it does not look like a message that could be skipped, or there is no room.
-    cdef bint _hold(self, Decoder decoder, Route route, const char* data, Py_ssize_t size, const char* payload,
-                    int64_t ts_recv) except -1
+    cdef bint _hold(self, Route route, const char* data, Py_ssize_t size, const char* payload, int64_t ts_recv) except -1
     cdef int _settle(self, int64_t ts_recv) except -1
     cdef int _decode_one(self, Decoder decoder, Route route, Py_ssize_t index, int count) except -1
     cdef int _decode_newest(self, Decoder decoder, Route route, int64_t ts_recv) except -1

@@ -4,15 +4,15 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint64_t
 
-from feeds.decoder cimport Decoder, Route
-from feeds.events cimport FeedStatus
+from feeds.decoder cimport Decoder, Holder, Route
+from feeds.events cimport BookDelta, Event, FeedStatus, Quote, Ticker
 from feeds.held cimport HeldMessage, HeldMessages
 from feeds.large cimport LargeMessage
 from feeds.scan cimport feeds_load, feeds_same
-from feeds.wire cimport BOOK_DELTA
 from feeds.latency cimport begin_message
 
 from feeds.errors import DecodeError
+from feeds.message_decoder import MessageDecoder
 
 __all__ = ["Pipeline", "Problem"]
 
@@ -34,7 +34,7 @@ class Problem:
         return f"<Problem {self.kind} x{self.count}: {self.first}>"
 
 
-cdef class Pipeline:
+cdef class Pipeline(Holder):
     """Runs the messages of one connection through a decoder and its books into `downstream`.
 
     `exchange` is a `feeds.exchange.Exchange`; `downstream` is what `feeds.conflation.conflated` returns, or any handler;
@@ -49,8 +49,9 @@ cdef class Pipeline:
     not ask for: `on_book_delta` of skipped top-N snapshots, and a book that was crossed for a moment between two of
     them. `superseded` counts what was skipped.
 
-    A skipped message has been looked at only as far as that it begins as one of its stream and ends as an object; what
-    else does not look so is decoded at once, after the newest before it. Where the newest cannot be decoded it is a
+    Which messages these are say the routes of the decoder, and the `supersede_keys` of those that msgspec serves. A skipped
+    message has been looked at only as far as that it begins as one of its stream and ends as an object; what else does not
+    look so is decoded at once, after the newest before it. So is what has no key and changes the same. Where the newest cannot be decoded it is a
     problem like any other, and the one before it is taken. `max_held_bytes` bounds what is held: when it is reached, the
     newest of every stream are decoded and holding begins anew.
     """
@@ -65,9 +66,8 @@ cdef class Pipeline:
         self.books = BookBuilder(downstream, new_sequence=exchange.new_sequence, checksum=exchange.checksum)
         self.books.latency = latency
         self._new_decoder = lambda: exchange.new_decoder(instruments, self.books, reference=reference)
-        self.decoder = self._new_decoder()
-        self.books.decoder = self.decoder
         self._held = HeldMessages(max_held_bytes) if skip_superseded else None
+        self._connect_decoder()
         self._held_routes = []
         self._batch = 1
 
@@ -103,7 +103,7 @@ cdef class Pipeline:
         return 0
 
     cdef bint _refer(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
-        """Decode a message with the reference engine. False: it cannot be decoded, which is reported.
+        """Decode a message with the reference engine. False: it tells nothing, or cannot be decoded, which is reported.
 
         Apart from `on_view`, because to be ready for an exception has a cost, which the hot engine need not pay.
         """
@@ -119,7 +119,7 @@ cdef class Pipeline:
             else:
                 self._refused.append(error)
             return False
-        return True
+        return not decoder.told_nothing
 
     def _lose(self, error, int64_t ts_recv):
         """Give up the books of which a refused message held a change."""
@@ -168,14 +168,29 @@ cdef class Pipeline:
         finally:
             self._busy = False
 
+    def _connect_decoder(self):
+        self.decoder = self._new_decoder()
+        self.decoder.holder = None if self._held is None or not isinstance(self.decoder, MessageDecoder) else self
+        self.books.decoder = self.decoder
+
+    cdef int give_way(self, list events, int64_t ts_recv) except -1:
+        cdef Event event
+        cdef Route route
+        for route in self._held_routes:
+            for event in events:
+                if event.instrument is route.instrument and (
+                        isinstance(event, BookDelta) if route.of_book else isinstance(event, (Quote, Ticker))):
+                    return self._settle(ts_recv)
+        return 0
+
     cdef int _decode_or_hold(self, Decoder decoder, const char* data, Py_ssize_t size, int64_t ts_recv) except -1:
         cdef const char* payload = data
         cdef Route route = decoder.find_route(&payload, data + size)
         if route is not None and route.batch == self._batch:
-            if self._hold(decoder, route, data, size, payload, ts_recv):
+            if self._hold(route, data, size, payload, ts_recv):
                 return 0
             self._settle(ts_recv)
-        elif self._holds_books and (route is None or route.wire.kind == BOOK_DELTA):
+        elif self._holds_books and (decoder.holder is None if route is None else route.of_book):
             self._settle(ts_recv)                    # messages of books keep their order
         if self.latency is not None:
             begin_message(self.latency, ts_recv)
@@ -186,11 +201,10 @@ cdef class Pipeline:
             route.batch = self._batch
         return 0
 
-    cdef bint _hold(self, Decoder decoder, Route route, const char* data, Py_ssize_t size, const char* payload,
-                    int64_t ts_recv) except -1:
+    cdef bint _hold(self, Route route, const char* data, Py_ssize_t size, const char* payload, int64_t ts_recv) except -1:
         cdef Py_ssize_t index
-        cdef Py_ssize_t after = PyBytes_GET_SIZE(decoder._after)
-        if not _is_whole(data, size, payload, PyBytes_AS_STRING(decoder._after), after):
+        cdef Py_ssize_t after = PyBytes_GET_SIZE(route.after)
+        if not _is_whole(route, data, size, payload):
             return False
         if not self._held.make_room(size, self.data_stays):
             return False
@@ -198,7 +212,7 @@ cdef class Pipeline:
         self._held.put(data, size, ts_recv, route.newest, self.data_stays)
         if route.newest < 0:
             self._held_routes.append(route)
-            self._holds_books |= route.wire.kind == BOOK_DELTA
+            self._holds_books |= route.of_book
             route.held = 0
         route.newest = index
         route.held += 1
@@ -307,8 +321,7 @@ cdef class Pipeline:
         """A connection stands: decoding starts with a new decoder."""
         self._settle(ts_recv)
         self._disconnected = False
-        self.decoder = self._new_decoder()
-        self.books.decoder = self.decoder
+        self._connect_decoder()
         self.on_status("connected", reason, ts_recv)
 
     def on_disconnected(self, str reason, int64_t ts_recv):
@@ -370,9 +383,9 @@ def _has_book(channels):
     return not {"book", "book_top"}.isdisjoint(channels.split(", "))
 
 
-cdef bint _is_whole(const char* data, Py_ssize_t size, const char* payload, const char* ending,
-                           Py_ssize_t ending_size) noexcept:
-    """Whether `payload`, in a message of which the envelope ends so, begins and ends as an object does."""
-    cdef const char* tail = data + size - ending_size
-    return (tail - payload >= 2 and payload[0] == c'{' and (tail - 1)[0] == c'}'
-            and feeds_same(tail, ending, ending_size))
+cdef bint _is_whole(Route route, const char* data, Py_ssize_t size, const char* payload) noexcept:
+    """Whether `payload`, in a message on that route, begins and ends as it should."""
+    cdef Py_ssize_t after = PyBytes_GET_SIZE(route.after)
+    cdef const char* tail = data + size - after
+    return (tail - payload >= 2 and payload[0] == route.opens and (tail - 1)[0] == c'}'
+            and feeds_same(tail, PyBytes_AS_STRING(route.after), after))

@@ -120,6 +120,9 @@ class BitflyerDecoder(MessageDecoder):
     right again after five seconds. Changes before the first snapshot have nothing to change.
     """
 
+    supersede_keys = (
+        b'{"jsonrpc":"2.0","method":"channelMessage","params":{"channel":"lightning_ticker_*","message":{...}}}',
+    )
     silent_kinds: ClassVar[dict[str, str]] = {"ack": "a subscription is confirmed, or stands already"}
     levels = LevelShape("price", "size", skip_zero_price=True)  # at 0: market orders in an auction
 

@@ -227,6 +227,14 @@ class BitgetDecoder(MessageDecoder):
         "ack": "a subscription is confirmed",
         "foreign": "liquidations come for all instruments of a type",
     }
+    supersede_keys = tuple(
+        form % channel
+        for channel in (b"books1", b"books5", b"books15")
+        for form in (
+            b'{"action":"snapshot","arg":{"instType":"*","channel":"%s","instId":"*"},"data":[{...}',
+            b'{"action":"snapshot","arg":{"instType":"*","topic":"%s","symbol":"*"},"data":[{...}',
+        )
+    )
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -223,6 +223,10 @@ _SILENT = {"pong": "the answer to our ping", "ack": "a subscription is confirmed
 class BybitDecoder(MessageDecoder):
     """Decodes v5."""
 
+    supersede_keys = (
+        b'{"topic":"orderbook.1.*","type":"snapshot","ts":#,"data":{...}',
+        b'{"topic":"orderbook.1.*","ts":#,"type":"snapshot","data":{...}',
+    )
     silent_kinds: ClassVar[dict[str, str]] = _SILENT | {
         "other depth": "a second book topic of a symbol: its ids are not those of the first, which keeps the book"
     }

@@ -89,6 +89,7 @@ class CoinbaseDecoder(MessageDecoder):
     """Decodes the feed. Quotes are those of tickers: one with each match, not with each change of the best prices."""
 
     unnumbered = re.compile(rb'^\{"type":"(snapshot|l2update)"')
+    supersede_keys = (b'{"type":"ticker","sequence":#,"product_id":"*",...}',)
     silent_kinds: ClassVar[dict[str, str]] = {
         "subscriptions": "what is subscribed, told after each change",
         "heartbeat": "sent every second: the numbers of the last message and the last trade",

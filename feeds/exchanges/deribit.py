@@ -179,6 +179,11 @@ _decode_names = msgspec.json.Decoder(list[str]).decode
 class DeribitDecoder(MessageDecoder):
     """Decodes what the public socket sends."""
 
+    # Of books only those that are top-N snapshots get routes.
+    supersede_keys = (
+        b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"quote.*","data":{...}}}',
+        b'{"jsonrpc":"2.0","method":"subscription","params":{"channel":"book.*","data":{...}}}',
+    )
     silent_kinds: ClassVar[dict[str, str]] = {
         "ack": "a request is answered",
         "heartbeat": "asked for; those that want an answer get one",

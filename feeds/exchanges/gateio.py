@@ -201,6 +201,9 @@ _decode_pair = msgspec.json.Decoder(_Pair).decode
 class GateioDecoder(MessageDecoder):
     """Decodes spot; futures add what they have of their own."""
 
+    supersede_keys = (
+        b'{"time":#,"time_ms":#,"channel":"spot.book_ticker","event":"update","result":{"t":#,"u":#,"s":"*",...}}',
+    )
     silent_kinds: ClassVar[dict[str, str]] = {
         "pong": "the answer to our ping",
         "ack": "a subscription is confirmed",

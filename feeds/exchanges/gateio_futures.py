@@ -90,6 +90,9 @@ _decode_contract = msgspec.json.Decoder(_Contract).decode
 class GateioFuturesDecoder(GateioDecoder):
     """Decodes futures: arrays of trades, tickers and candles, and levels that are objects."""
 
+    supersede_keys = (
+        b'{"time":#,"time_ms":#,"channel":"futures.book_ticker","event":"update","result":{"t":#,"u":#,"s":"*",...}}',
+    )
     silent_kinds: ClassVar[dict[str, str]] = GateioDecoder.silent_kinds | {
         "change of order_book": "what `order_book` sent besides snapshots before there was `order_book_update`"
     }

@@ -134,6 +134,7 @@ class GeminiDecoder(MessageDecoder):
     A snapshot has no mark: it is the first message of a book after subscribing, and begins where it ends.
     """
 
+    supersede_keys = (b'{"u":#,"E":#,"s":"*","b":...}',)
     silent_kinds: ClassVar[dict[str, str]] = {
         "ack": "a request is confirmed, or our ping answered",
         "no quote": "a best bid and offer without prices",

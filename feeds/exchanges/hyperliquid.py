@@ -163,6 +163,10 @@ _decode_pair = msgspec.json.Decoder(_Pair).decode
 class HyperliquidDecoder(MessageDecoder):
     """Decodes what the socket sends."""
 
+    supersede_keys = (
+        b'{"channel":"bbo","data":{"coin":"*",...}}',
+        b'{"channel":"l2Book","data":{"coin":"*",...}}',
+    )
     silent_kinds: ClassVar[dict[str, str]] = {
         "pong": "the answer to our ping",
         "subscriptionResponse": "a subscription is confirmed",

@@ -191,6 +191,7 @@ class KrakenDecoder(MessageDecoder):
     """Decodes v2."""
 
     unnumbered = re.compile(rb'^\{"channel":"book"')  # and checksums are of ten levels only
+    supersede_keys = (b'{"channel":"ticker","type":"update","data":[{"symbol":"*",...}]}',)
     silent_kinds: ClassVar[dict[str, str]] = _SILENT | {
         "instrument": "metadata, which we take from REST",
         "never traded": "a ticker of zeros, of 1970",

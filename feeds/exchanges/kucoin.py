@@ -30,6 +30,14 @@ FUTURES_REST = "https://api-futures.kucoin.com"
 SIDES = {"buy": Side.BUY, "sell": Side.SELL}
 OUR_CURRENCIES = {"XBT": "BTC", "BCHSV": "BSV"}
 CANDLE_UNITS = {"min": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+STATE_TOPICS = (
+    b"/spotMarket/level1",
+    b"/spotMarket/level2Depth5",
+    b"/spotMarket/level2Depth50",
+    b"/contractMarket/tickerV2",
+    b"/contractMarket/level2Depth5",
+    b"/contractMarket/level2Depth50",
+)
 
 
 # --- wire messages --------------------------------------------------------------------------------
@@ -292,6 +300,10 @@ class KucoinDecoder(MessageDecoder):
     }
     levels = LevelShape(skip_zero_price=True)
     large_arrays = (("bids", levels), ("asks", levels))
+    supersede_keys = (
+        *(b'{"type":"message","topic":"%s:*",...}' % topic for topic in STATE_TOPICS),
+        *(b'{"topic":"%s:*","type":"message",...}' % topic for topic in STATE_TOPICS),
+    )
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

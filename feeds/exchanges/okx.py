@@ -190,6 +190,10 @@ _decode_entry = msgspec.json.Decoder(_Entry).decode
 class OkxDecoder(MessageDecoder):
     """Decodes what the public and business sockets send."""
 
+    supersede_keys = (
+        b'{"arg":{"channel":"bbo-tbt","instId":"*"},"data":[{...}]}',
+        b'{"arg":{"channel":"books5","instId":"*"},"data":[{...}]}',
+    )
     silent_kinds: ClassVar[dict[str, str]] = {
         "pong": "the answer to our ping",
         "ack": "a subscription is confirmed",

@@ -195,6 +195,10 @@ _SIMPLE_ASKS = LevelShape("ap", "as", skip_zero_price=True)
 class UpbitDecoder(MessageDecoder):
     """Decodes the formats DEFAULT and SIMPLE, and lists of them."""
 
+    supersede_keys = (
+        b'{"type":"orderbook","code":"*",...}',
+        b'{"ty":"orderbook","cd":"*",...}',
+    )
     silent_kinds: ClassVar[dict[str, str]] = {"status": "the answer to our ping, every 10 s"}
 
     def decode_message(self, payload: bytes) -> None:
