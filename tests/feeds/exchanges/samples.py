@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +42,19 @@ class Samples:
 
     def __str__(self) -> str:
         return f"{self.exchange}{' ' + self.url if self.url else ''}"
+
+
+def also(reply: bytes, like: str, *renamings: dict[str, str]) -> bytes:
+    """Return a list of instruments with copies of the entry that holds the text `like`, each with texts replaced."""
+    entry = re.search(rb'("[^"]*": )?\{[^{}]*"%s"([^{}]|\{[^{}]*\})*\}' % re.escape(like.encode()), reply)
+    assert entry is not None, f"no entry with {like!r}"
+    copies = [entry[0]]
+    for renaming in renamings:
+        copy = entry[0]
+        for old, new in renaming.items():
+            copy = copy.replace(old.encode(), new.encode())
+        copies.append(copy)
+    return reply[: entry.start()] + b",".join(copies) + reply[entry.end() :]
 
 
 def all_samples() -> list[Samples]:

@@ -12,7 +12,7 @@ from feeds.instrument import Instruments
 from feeds.subscription import Subscription
 from feeds.testing import EventLog
 from feeds.times import iso_ns
-from tests.feeds.exchanges.samples import NOW, Samples, decoded, replayed, tops
+from tests.feeds.exchanges.samples import NOW, Samples, also, decoded, replayed, tops
 
 BITGET = exchange("bitget")
 MS = NOW // 1_000_000
@@ -108,7 +108,7 @@ SAMPLES = [
             "liquidation": b'{"action":"update","arg":{"instType":"usdt-futures","topic":"liquidation"},"data":[{'
             b'"symbol":"BTCUSDT","side":"sell","price":"87600.1","amount":"0.5","ts":"%d"}],"ts":%d}' % (MS, MS),
         },
-        instruments=[SPOT_LISTED, LISTED],
+        instruments=[SPOT_LISTED, also(LISTED, "BTCUSDT", {"BTC": "MAV"}, {"BTC": "X"})],
     ),
     Samples(
         "bitget",

@@ -38,7 +38,7 @@ SAMPLES = [
             b'"trade_time":"123902","trade_timestamp":1790134742106,"market_state":"ACTIVE",'
             b'"is_trading_suspended":false,"market_warning":"NONE","timestamp":1790134742110}',
         },
-        instruments=[b'[{"market":"KRW-BTC","english_name":"Bitcoin"},{"market":"BTC-ETH"}]'],
+        instruments=[b'[{"market":"KRW-BTC","english_name":"Bitcoin"},{"market":"BTC-ETH"},{"market":"KRW-ETH"}]'],
     ),
     Samples(
         "bithumb",

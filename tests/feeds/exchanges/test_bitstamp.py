@@ -10,7 +10,7 @@ from feeds.events import Side, Ticker
 from feeds.exchange import exchange
 from feeds.instrument import Instruments
 from feeds.subscription import Subscription
-from tests.feeds.exchanges.samples import Samples, decoded, replayed, tops
+from tests.feeds.exchanges.samples import Samples, also, decoded, replayed, tops
 
 BITSTAMP = exchange("bitstamp")
 US = 1_790_000_000_000_000
@@ -70,7 +70,7 @@ SAMPLES = [
             "funding": FUNDING,
         },
         replies=[("btcusd", snapshot(0))],
-        instruments=[LISTED],
+        instruments=[also(LISTED, "btcusd", {"BTC": "ETH", "btc": "eth"})],
         captures=("BITSTAMP.ws.1.0",),
     )
 ]

@@ -10,7 +10,7 @@ from feeds.exchange import exchange
 from feeds.instrument import Instruments
 from feeds.subscription import Subscription
 from feeds.times import iso_ns
-from tests.feeds.exchanges.samples import NOW, Samples, decoded, replayed
+from tests.feeds.exchanges.samples import NOW, Samples, also, decoded, replayed
 
 BYBIT = exchange("bybit")
 MS = NOW // 1_000_000
@@ -118,7 +118,7 @@ SAMPLES = [
                 "allLiquidation.ROSEUSDT", [{"T": MS, "s": "ROSEUSDT", "S": "Sell", "v": "20000", "p": "0.04499"}]
             ),
         },
-        instruments=[LISTED],
+        instruments=[also(LISTED, "BTCUSDT", {"BTC": "ROSE"})],
     ),
     Samples(
         "bybit",

@@ -12,7 +12,7 @@ from feeds.instrument import Instruments
 from feeds.subscription import Subscription
 from feeds.testing import EventLog
 from feeds.times import iso_ns
-from tests.feeds.exchanges.samples import NOW, Samples, decoded
+from tests.feeds.exchanges.samples import NOW, Samples, also, decoded
 
 ADVANCED = exchange("coinbase-advanced")
 TIME = "2026-04-07T14:30:00.123456Z"
@@ -96,7 +96,7 @@ SAMPLES = [
             "heartbeat": message("heartbeats", {"current_time": TIME, "heartbeat_counter": 3049}, number=8),
             "status": message("status", {"type": "snapshot", "products": []}, number=9),
         },
-        instruments=[LISTED],
+        instruments=[also(LISTED, "BTC-USD", {"BTC": "ETH"})],
     )
 ]
 

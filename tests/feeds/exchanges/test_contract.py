@@ -416,6 +416,7 @@ async def test_live_through_the_simulator_equals_replay(samples, tmp_path, monke
         report = await run_live(log, (found.id, wanted), sim, again, play(sim))
     replayed = Listening()
     session.replay(replayed, recorded, policy="none")
+    assert report.problems == {}  # every message is about an instrument that is listed
     assert as_sent(log.data()) == as_sent(replayed.data())
     assert log.data()
     repeated = session.replay(Listening(), again, policy="none")

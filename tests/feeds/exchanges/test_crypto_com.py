@@ -8,7 +8,7 @@ from feeds.events import Candle, Funding, Side, Ticker
 from feeds.exchange import exchange
 from feeds.instrument import Instruments
 from feeds.subscription import Subscription
-from tests.feeds.exchanges.samples import NOW, Samples, decoded
+from tests.feeds.exchanges.samples import NOW, Samples, also, decoded
 
 CRYPTO_COM = exchange("crypto-com")
 MS = NOW // 1_000_000
@@ -82,7 +82,7 @@ SAMPLES = [
             ),
             "settlement": on("settlement", {"v": "1", "t": MS}),
         },
-        instruments=[LISTED],
+        instruments=[also(LISTED, "BTC_USD", {"BTC": "DOGE", "USD": "USDT"})],
     ),
 ]
 

@@ -10,7 +10,7 @@ from feeds.events import Candle, Funding, Liquidation, Side, Ticker
 from feeds.exchange import exchange
 from feeds.instrument import Instruments
 from feeds.subscription import Subscription
-from tests.feeds.exchanges.samples import Samples, decoded, replayed, tops
+from tests.feeds.exchanges.samples import Samples, also, decoded, replayed, tops
 
 DERIBIT = exchange("deribit")
 PERP = "BTC-PERPETUAL"
@@ -105,7 +105,7 @@ SAMPLES = [
             "candle": on(f"chart.trades.{PERP}.1", CANDLE),
             "index": on("deribit_price_index.btc_usd", {"timestamp": MS, "price": 3937.89, "index_name": "btc_usd"}),
         },
-        instruments=[LISTED],
+        instruments=[also(LISTED, "BTC-PERPETUAL", {"BTC": "ETH"})],
         captures=("DERIBIT.ws.1.0",),
     )
 ]

@@ -10,7 +10,7 @@ from feeds.events import Candle, Side, Ticker
 from feeds.exchange import exchange
 from feeds.instrument import Instruments
 from feeds.subscription import Subscription
-from tests.feeds.exchanges.samples import NOW, Samples, decoded, replayed, tops
+from tests.feeds.exchanges.samples import NOW, Samples, also, decoded, replayed, tops
 
 GATEIO = exchange("gateio")
 MS = NOW // 1_000_000
@@ -58,7 +58,7 @@ SAMPLES = [
             "ticker": message("tickers", {"currency_pair": "BTC_USDT", "last": "0.0018716", "lowest_ask": "1"}),
             "candle": message("candlesticks", CANDLE | {"w": True}),
         },
-        instruments=[LISTED],
+        instruments=[also(LISTED, "BTC_USDT", {"BTC": "A"}, {"BTC": "DIS"}, {"BTC": "X_Y"})],
         captures=("GATEIO.ws.1.0",),
     ),
 ]

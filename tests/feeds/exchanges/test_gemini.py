@@ -11,7 +11,7 @@ from feeds.exchange import exchange
 from feeds.instrument import Instruments
 from feeds.subscription import Subscription
 from feeds.times import iso_ns
-from tests.feeds.exchanges.samples import NOW, Samples, decoded, replayed, tops
+from tests.feeds.exchanges.samples import NOW, Samples, also, decoded, replayed, tops
 
 GEMINI = exchange("gemini")
 THEN = iso_ns("2021-06-24T00:14:26Z")
@@ -63,7 +63,7 @@ SAMPLES = [
             "mark": MARK,
             "funding": FUNDING,
         },
-        instruments=[LISTED],
+        instruments=[also(also(LISTED, "BTCGUSD", {"GUSD": "RLUSD"}, {"BTC": "XRP"}), "BTCGUSDPERP", {"BTC": "TRUMP"})],
     ),
     Samples(
         "gemini",

@@ -15,7 +15,7 @@ from feeds.exchange import exchange
 from feeds.instrument import Instruments
 from feeds.subscription import Subscription
 from feeds.testing import EventLog
-from tests.feeds.exchanges.samples import NOW, Samples, decoded, replayed, tops
+from tests.feeds.exchanges.samples import NOW, Samples, also, decoded, replayed, tops
 
 HTX = exchange("htx")
 MS = NOW // 1_000_000
@@ -102,7 +102,9 @@ SAMPLES = [
             "candle": CANDLE,
             "delisted": on("market.xxxusdt.depth.step0", {"version": 7, "ts": MS}),
         },
-        instruments=[LISTED],
+        instruments=[
+            also(LISTED, "btcusdt", *({"btc": base} for base in ("ltc", "eth", "xxx")), {"btc": "trio", "usdt": "eth"})
+        ],
     )
 ]
 

@@ -97,7 +97,7 @@ SAMPLES = [
             "ack of notifications": b'{"op":"sub","cid":"1","topic":"public.X-USDT.funding_rate","ts":1,"err-code":0}',
             "ping of notifications": b'{"op":"ping","ts":"1492420473058"}',
         },
-        instruments=[listing("BTC-USDT", "1INCH-USDT"), listing("BTC-USD")],
+        instruments=[listing("BTC-USDT", "1INCH-USDT", "ETH-USDT"), listing("BTC-USD", "ATOM-USD")],
         captures=("HUOBI_SWAP.ws.1.0", "HUOBI_SWAP.ws.2.0"),
     )
 ]
@@ -252,7 +252,9 @@ def test_linear_coin_margined_and_notifications_are_four_sockets():
     instruments = Instruments()
     for reply in SAMPLES[0].instruments:
         assert SWAP.load_instruments(reply, instruments) == []
-    assert [i.symbol for i in instruments] == ["BTC-USDT-PERP", "1INCH-USDT-PERP", "BTC-USD-PERP"]
+    assert [i.symbol for i in instruments] == [
+        f"{pair}-PERP" for pair in ("BTC-USDT", "1INCH-USDT", "ETH-USDT", "BTC-USD", "ATOM-USD")
+    ]
     wanted = [Subscription(symbol, ("book", "funding")) for symbol in ("BTC-USDT-PERP", "BTC-USD-PERP")]
     assert [(plan.path, plan.subscribe) for plan in SWAP.plan(wanted, instruments)] == [
         (

@@ -8,7 +8,7 @@ from feeds.exchange import exchange
 from feeds.exchanges.hyperliquid import Hyperliquid
 from feeds.instrument import Instruments
 from feeds.subscription import Subscription
-from tests.feeds.exchanges.samples import NOW, Samples, decoded
+from tests.feeds.exchanges.samples import NOW, Samples, also, decoded
 
 HYPERLIQUID = exchange("hyperliquid")
 MS = NOW // 1_000_000
@@ -101,7 +101,7 @@ SAMPLES = [
                 },
             ),
         },
-        instruments=[PERPETUALS, SPOT],
+        instruments=[also(PERPETUALS, "BTC", {"BTC": "BANANA"}), SPOT],
     ),
 ]
 

@@ -14,7 +14,7 @@ from feeds.recording import open_recording
 from feeds.subscription import Subscription
 from feeds.testing import EventLog
 from feeds.times import iso_ns
-from tests.feeds.exchanges.samples import NOW, Samples, decoded, replayed, tops
+from tests.feeds.exchanges.samples import NOW, Samples, also, decoded, replayed, tops
 
 KRAKEN = exchange("kraken")
 V1 = "wss://ws.kraken.com"
@@ -88,7 +88,7 @@ SAMPLES = [
                 b'"trades":6,"volume":138.5,"vwap":0.1,"interval_begin":"2026-09-21T16:25:00.000000000Z","interval":5}]}'
             ),
         },
-        instruments=[LISTED],
+        instruments=[also(LISTED, "MATIC/USD", {"MATIC": "ALGO"}, {"MATIC": "NEW"})],
     ),
     Samples(
         "kraken",

@@ -11,7 +11,7 @@ from feeds.events import Candle, Funding, Side, Ticker
 from feeds.exchange import exchange
 from feeds.instrument import Instruments
 from feeds.subscription import Subscription
-from tests.feeds.exchanges.samples import NOW, Samples, decoded, replayed, tops
+from tests.feeds.exchanges.samples import NOW, Samples, also, decoded, replayed, tops
 
 KUCOIN = exchange("kucoin")
 MS = NOW // 1_000_000
@@ -120,7 +120,10 @@ SAMPLES = [
             ("BTC-USDT", reply("101", [["4", "1"]], time=MS)),
             ("XBTUSDTM", reply(17, [[4999, 7]], ts=NOW)),
         ],
-        instruments=[SPOT_LISTED, LISTED],
+        instruments=[
+            also(SPOT_LISTED, "BTC-USDT", {"BTC": "A"}, {"BTC": "DAPPT", "USDT": "BTC"}),
+            also(LISTED, "XBTUSDTM", {"XBT": "ETH"}),
+        ],
         captures=("KUCOIN.ws.1.0",),
     ),
 ]

@@ -140,10 +140,12 @@ SAMPLES = [
         replies=[("BTCUSDT", SPOT_SNAPSHOT), ("BTC_USDT", FUTURES_SNAPSHOT)],
         instruments=[
             b'{"timezone":"CST","symbols":[{"symbol":"BTCUSDT","baseAsset":"BTC","quoteAsset":"USDT","quotePrecision":2,'
-            b'"baseAssetPrecision":8,"baseSizePrecision":"0.000001"},{"symbol":"XBTC","baseAsset":"X","quoteAsset":"BTC",'
+            b'"baseAssetPrecision":8,"baseSizePrecision":"0.000001"},{"symbol":"ETHUSDT","baseAsset":"ETH",'
+            b'"quoteAsset":"USDT","quotePrecision":2,"baseSizePrecision":"0.000001"},{"symbol":"XBTC","baseAsset":"X","quoteAsset":"BTC",'
             b'"quotePrecision":8,"baseSizePrecision":"0"}]}',
             b'{"success":true,"code":0,"data":[{"symbol":"BTC_USDT","baseCoin":"BTC","quoteCoin":"USDT","priceUnit":0.1,'
-            b'"volUnit":1,"contractSize":0.0001,"minVol":1}]}',
+            b'"volUnit":1,"contractSize":0.0001,"minVol":1},{"symbol":"ETH_USDT","baseCoin":"ETH","quoteCoin":"USDT",'
+            b'"priceUnit":0.01,"volUnit":1,"contractSize":0.01,"minVol":1}]}',
         ],
     )
 ]  # fmt: skip
@@ -301,8 +303,10 @@ def test_metadata():
     found = [(i.symbol, i.kind, i.price_decimals, i.tick_size, i.lot_size, i.contract_size) for i in instruments]
     assert found == [
         ("BTC-USDT", "spot", 2, None, Decimal("0.000001"), None),
+        ("ETH-USDT", "spot", 2, None, Decimal("0.000001"), None),
         ("X-BTC", "spot", 8, None, None, None),
         ("BTC-USDT-PERP", "perpetual", 1, Decimal("0.1"), 1, Decimal("0.0001")),
+        ("ETH-USDT-PERP", "perpetual", 2, Decimal("0.01"), 1, Decimal("0.01")),
     ]
     assert name_of("XBTC") == (None, "unknown")
 

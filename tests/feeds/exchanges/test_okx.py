@@ -12,7 +12,7 @@ from feeds.exchange import exchange
 from feeds.instrument import Instruments
 from feeds.subscription import Subscription
 from feeds.testing import EventLog
-from tests.feeds.exchanges.samples import NOW, Samples, decoded, replayed, tops
+from tests.feeds.exchanges.samples import NOW, Samples, also, decoded, replayed, tops
 
 OKX = exchange("okx")
 MS = NOW // 1_000_000
@@ -104,7 +104,7 @@ SAMPLES = [
             ).encode(),
             "candle": on("candle1m", [str(MS), "8533", "8553.74", "8527.1", "8548.2", "45247", "5.2", "429.1", "0"]),
         },
-        instruments=[LISTED],
+        instruments=[also(also(LISTED, "BTC-USDT", {"BTC": "X"}), "BTC-USD-SWAP", {"USD": "USDT"})],
         captures=("OKX.ws.1.0", "OKCOIN.ws.1.0"),
     ),
 ]

@@ -12,7 +12,7 @@ from feeds.exchanges.phemex import PACK_FIELDS, name_of
 from feeds.instrument import Instruments
 from feeds.sequencing import NonDecreasingSequence
 from feeds.subscription import Subscription
-from tests.feeds.exchanges.samples import NOW, Samples, decoded, replayed, tops
+from tests.feeds.exchanges.samples import NOW, Samples, also, decoded, replayed, tops
 
 PHEMEX = exchange("phemex")
 
@@ -95,7 +95,18 @@ SAMPLES = [
             ),
             "tick": dump(tick_p={"last": "1", "symbol": ".MBTCUSDT", "timestamp": NOW}),
         },
-        instruments=[LISTED],
+        instruments=[
+            also(
+                also(
+                    also(LISTED, "SOLUSDT", {"SOL": "ETH"}, {"SOL": "BTC"}),
+                    "sOLUSDT",
+                    {"OL": "SUSHI"},
+                    {"OL": "BTC"},
+                ),
+                "BTCUSD",
+                {"BTC": "XTZ"},
+            )
+        ],
         captures=("PHEMEX.ws.1.0", "PHEMEX.ws.2.0"),
     )
 ]  # fmt: skip

@@ -49,7 +49,10 @@ SAMPLES = [
             b'"tp":2,"catv":0.5,"catp":1.5,"tms":1790134742106,"st":"REALTIME"}',
             "list": b"[" + TRADE + b"," + BOOK + b"]",
         },
-        instruments=[b'[{"market":"KRW-BTC","english_name":"Bitcoin"},{"market":"BTC-ETH"},{"market":"USDT-BTC"}]'],
+        instruments=[
+            b'[{"market":"KRW-BTC","english_name":"Bitcoin"},{"market":"BTC-ETH"},{"market":"USDT-BTC"},'
+            b'{"market":"KRW-DOGE"},{"market":"KRW-LAMB"}]'
+        ],
         captures=("UPBIT.ws.62.0",),
     )
 ]
@@ -134,6 +137,8 @@ def test_all_subscriptions_of_a_connection_are_one_message():
         ("KRW-BTC", "BTC-KRW", "spot"),
         ("BTC-ETH", "ETH-BTC", "spot"),
         ("USDT-BTC", "BTC-USDT", "spot"),
+        ("KRW-DOGE", "DOGE-KRW", "spot"),
+        ("KRW-LAMB", "LAMB-KRW", "spot"),
     ]
     subscriptions = [Subscription(name, ("book", "trade", "candle")) for name in ("BTC-KRW", "ETH-BTC")]
     (plan,) = UPBIT.plan(subscriptions, instruments)
