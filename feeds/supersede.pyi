@@ -1,5 +1,7 @@
 """Keys of messages that supersede one another: which stream a message is of, told by its bytes without decoding it."""
 
+from typing_extensions import Self
+
 __all__ = ["SupersedeKey"]
 
 class SupersedeKey:
@@ -9,6 +11,6 @@ class SupersedeKey:
     ValueError for other patterns.
     """
 
-    def __init__(self, pattern: bytes) -> None: ...
+    def __new__(cls, pattern: bytes) -> Self: ...
     @property
     def pattern(self) -> bytes: ...
