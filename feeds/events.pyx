@@ -1,7 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, nonecheck=True
 """Normalised events, and `EventHandler`, the one interface after decoding."""
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport INT64_MAX, int8_t, int64_t
+from libc.string cimport memcmp
 
 from feeds.levels cimport (
     POW10, SCAN_GROW, SCAN_OK, LevelVector, levels_copy, levels_free, levels_push, mantissa_decimal as _decimal,
@@ -66,32 +69,38 @@ cdef int set_number(Number* number, object value) except -1:
     cdef:
         const char* p
         const char* end
+        const char* text
+        Py_ssize_t size
         int needed = 0
         int decimals = 0
         int status
-        bytes text
     number.is_known = False
     number.mantissa = 0
     number.decimals = 0
     if value is None:
         return 0
-    if isinstance(value, float):
+    if isinstance(value, str):
+        text = PyUnicode_AsUTF8AndSize(value, &size)
+    elif isinstance(value, float):
         raise TypeError(f"expected an exact number (int, str or Decimal), found the float {value!r}")
-    text = str(value).encode() if isinstance(value, (str, int, Decimal)) else bytes(value)
-    if text.startswith(b'"') and text.endswith(b'"'):
-        text = text[1:len(text) - 1]
-    if not text or text == b"null":
+    else:
+        value = str(value).encode() if isinstance(value, (int, Decimal)) else bytes(value)
+        text, size = PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)
+    if size >= 2 and text[0] == c'"' and text[size - 1] == c'"':
+        text += 1
+        size -= 2
+    if size == 0 or (size == 4 and memcmp(text, b"null", 4) == 0):
         return 0
     while True:
         p = text
-        end = p + len(text)
+        end = p + size
         status = scan_number(&p, end, decimals, &number.mantissa, &needed)
         if status == SCAN_GROW and decimals < needed <= 18:
             decimals = needed
             continue
         break
     if status != SCAN_OK or p != end:
-        decimals = _round_number(number, text)
+        decimals = _round_number(number, text[:size])
     number.decimals = <int8_t> decimals
     number.is_known = True
     return 0

@@ -31,6 +31,7 @@ cdef class MessageDecoder(Decoder):
     # Its events stand for those of the messages, too, that it supersedes.
     cdef int _stand_for(self, list events) except -1
     cdef int _number(self, object value, str field, int decimals, int64_t* mantissa, int* needed) except -1
+    cdef int _scan_number(self, const char* p, const char* end, int decimals, int64_t* mantissa, int* needed) noexcept
     cdef int _levels(self, object levels, LevelShape shape, bint is_ask, LevelVector* bids, LevelVector* asks,
                      Decimals* decimals) except -1
     cdef int _quote_side(self, object price, object qty, Decimals* decimals, int64_t* price_mantissa,

@@ -1,11 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The base of decoders whose messages msgspec reads: turns numbers as text into events, and errors into `DecodeError`s."""
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
-from feeds.supersede cimport SupersedeKey
 from feeds.events cimport (
     BUY, SELL, UNKNOWN, Candle, EventHandler, FeedStatus, Funding, Liquidation, OpenInterest, Quote, Side, Ticker, Trade,
     set_number,
@@ -16,6 +16,7 @@ from feeds.levels cimport (
     SCAN_BAD, SCAN_GROW, SCAN_NEGATIVE, SCAN_NO_MEMORY, SCAN_OK, SCAN_OVERFLOW, SCAN_TOO_MANY, levels_push, scan_number_value,
     scan_padded_value, scan_shaped_levels, skip_space,
 )
+from feeds.supersede cimport SupersedeKey
 
 import zlib
 
@@ -406,18 +407,29 @@ cdef class MessageDecoder(Decoder):
         With `merge` the message has only what changed: what it does not have is as the messages before said.
         """
         cdef list fields = [last_price, mark_price, index_price, open_interest, funding_rate, next_funding_time]
+        cdef Ticker ticker
         if merge:
             known = self._tickers.setdefault(instrument, [None] * len(fields))
             for i, field in enumerate(fields):
                 if field is not None:
                     known[i] = bytes(field) if isinstance(field, msgspec.Raw) else field
             fields = known
-        if all(field is None or field == "" for field in fields):
+        for field in fields:
+            if field is not None and field != "":
+                break
+        else:
             return
-        last_price, mark_price, index_price, open_interest, funding_rate, next_funding_time = fields
-        self._events.append(Ticker(
-            instrument, last_price=last_price, mark_price=mark_price, index_price=index_price, open_interest=open_interest,
-            funding_rate=funding_rate, next_funding_time=next_funding_time or 0, ts_event=ts_event, ts_recv=self.ts_recv))
+        ticker = Ticker.__new__(Ticker)
+        ticker.begin(instrument, ts_event, self.ts_recv)
+        set_number(&ticker._last_price, fields[0])
+        set_number(&ticker._mark_price, fields[1])
+        set_number(&ticker._index_price, fields[2])
+        set_number(&ticker._open_interest, fields[3])
+        set_number(&ticker._funding_rate, fields[4])
+        ticker.next_funding_time = fields[5] or 0
+        ticker.merged = 1
+        ticker.ts_event_first = ts_event
+        self._events.append(ticker)
 
     def funding(self, Instrument instrument not None, *, funding_rate, next_funding_rate=None, int64_t next_funding_time=0,
                 int64_t ts_event=0):
@@ -438,36 +450,51 @@ cdef class MessageDecoder(Decoder):
     def candle(self, Instrument instrument not None, *, int64_t ts_open, int interval, open, high, low, close, volume=None,
                quote_volume=None, is_closed=None, int64_t ts_event=0):
         """Emit a `Candle`."""
-        self._events.append(Candle(
-            instrument, ts_open=ts_open, interval=interval, open=open, high=high, low=low, close=close, volume=volume,
-            quote_volume=quote_volume, is_closed=is_closed, ts_event=ts_event, ts_recv=self.ts_recv))
+        cdef Candle candle = Candle.__new__(Candle)
+        candle.begin(instrument, ts_event, self.ts_recv)
+        candle.ts_open = ts_open
+        candle.interval = interval
+        candle.is_closed = None if is_closed is None else bool(is_closed)
+        set_number(&candle._open, open)
+        set_number(&candle._high, high)
+        set_number(&candle._low, low)
+        set_number(&candle._close, close)
+        set_number(&candle._volume, volume)
+        set_number(&candle._quote_volume, quote_volume)
+        self._events.append(candle)
 
     # --- numbers --------------------------------------------------------------------------------------------------
 
     cdef int _number(self, object value, str field, int decimals, int64_t* mantissa, int* needed) except -1:
         """Read a number. What it lacks in decimals is in `needed`; the mantissa is then of no use."""
         cdef Py_buffer view
-        cdef const char* p
-        cdef const char* end
+        cdef const char* text
+        cdef Py_ssize_t size
         cdef int status
-        if isinstance(value, (str, int)):
-            value = str(value).encode()
-        PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)
-        try:
-            p = <const char*> view.buf
-            end = p + view.len
-            if self._is_padded:
-                status = scan_padded_value(&p, end, decimals, mantissa, needed)
-            else:
-                status = scan_number_value(&p, end, decimals, mantissa, needed)
-            if (status == SCAN_OK or status == SCAN_GROW) and p != end:
-                status = SCAN_BAD
-            if status != SCAN_OK and status != SCAN_GROW:
-                raise self.error("bad_value", f"expected a decimal number as {field}, found "
-                                              f"{_STATUS_TEXTS[status]}: {excerpt(bytes(value), 40)!r}")
-        finally:
+        if isinstance(value, int):
+            value = str(value)
+        if isinstance(value, str):
+            text = PyUnicode_AsUTF8AndSize(value, &size)
+            status = self._scan_number(text, text + size, decimals, mantissa, needed)
+        else:
+            PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)
+            text = <const char*> view.buf
+            status = self._scan_number(text, text + view.len, decimals, mantissa, needed)
             PyBuffer_Release(&view)
+        if status != SCAN_OK and status != SCAN_GROW:
+            raw = value.encode() if isinstance(value, str) else bytes(value)
+            raise self.error("bad_value", f"expected a decimal number as {field}, found "
+                                          f"{_STATUS_TEXTS[status]}: {excerpt(raw, 40)!r}")
         return 0
+
+    cdef int _scan_number(self, const char* p, const char* end, int decimals, int64_t* mantissa, int* needed) noexcept:
+        """Read a number that is all there is."""
+        cdef int status
+        if self._is_padded:
+            status = scan_padded_value(&p, end, decimals, mantissa, needed)
+        else:
+            status = scan_number_value(&p, end, decimals, mantissa, needed)
+        return SCAN_BAD if (status == SCAN_OK or status == SCAN_GROW) and p != end else status
 
     cdef int _levels(self, object levels, LevelShape shape, bint is_ask, LevelVector* bids, LevelVector* asks,
                      Decimals* decimals) except -1:

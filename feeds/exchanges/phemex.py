@@ -279,9 +279,9 @@ def _text(value: Raw) -> str:
     return bytes(value).decode().strip('"')
 
 
-def _unscaled(value: int | str, scale: int) -> str:
+def _unscaled(value: int | str, scale: int) -> int | str:
     """Return an integer in units of 10**-scale as a decimal number."""
-    return f"{Decimal(value).scaleb(-scale):f}"
+    return f"{Decimal(value).scaleb(-scale):f}" if scale else value
 
 
 def scales_of(raw_symbol: str) -> tuple[int, int]:
