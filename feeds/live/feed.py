@@ -27,6 +27,7 @@ from feeds.live.instrument_lists import InstrumentCache, InstrumentList, Instrum
 from feeds.live.limits import Budget, ConnectionPacer
 from feeds.live.receiver import DEFAULT_LARGE_MESSAGE, Receiver
 from feeds.live.snapshots import Need, SnapshotScheduler
+from feeds.live.tasks import cancel_all
 from feeds.pipeline import Pipeline
 from feeds.recording import RecordingWriter
 from feeds.recording.format import INSTRUMENTS_TAG, TICKET_TAG
@@ -324,10 +325,7 @@ class LiveFeed:
             self._failed = None
             for line in self.lines:
                 line.receiver.detach()
-            tasks = [*self._serving, stopping, refreshing, fetching]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel_all([*self._serving, stopping, refreshing, fetching])
 
     def _start(self, line: Line) -> None:
         task = asyncio.ensure_future(line.run())

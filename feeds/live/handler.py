@@ -23,6 +23,7 @@ from feeds.latency import Latency
 from feeds.live.feed import FeedConfig, Line, LiveFeed
 from feeds.live.instrument_lists import InstrumentListsConfig
 from feeds.live.snapshots import PendingSnapshot
+from feeds.live.tasks import cancel_all
 from feeds.recording import RecordingConfig, RecordingWriter
 from feeds.subscription import DEFAULT_CHANNELS, Subscription, subscriptions
 
@@ -235,6 +236,4 @@ async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
             if task in done:
                 task.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(tasks, patience=5.0)

@@ -301,6 +301,7 @@ async def test_what_is_strange_does_no_harm_and_is_counted(case: Case, tmp_path:
         strange.append(faults.UnknownEnum(struck, count=2))
     async with running(case, tmp_path) as run:
         await run.both_live()
+        await run.until_traded(struck)  # every connection stands
         for fault in strange:
             run.sim.inject(fault)
         await run.until_traded(struck)
