@@ -11,7 +11,7 @@ from feeds.events cimport (
     set_number,
 )
 from feeds.instrument cimport Instruments
-from feeds.large cimport large_levels
+from feeds.large cimport LargeMessage, large_levels
 from feeds.levels cimport (
     SCAN_BAD, SCAN_GROW, SCAN_NEGATIVE, SCAN_NO_MEMORY, SCAN_OK, SCAN_OVERFLOW, SCAN_TOO_MANY, levels_push, scan_number_value,
     scan_padded_value, scan_shaped_levels, skip_space,
@@ -134,6 +134,10 @@ cdef class MessageDecoder(Decoder):
         return False
 
     cpdef decode_reply(self, str tag, bytes payload, int64_t ts_recv):
+        cdef LargeMessage large = None if self._large != NULL else self.take_apart(payload)
+        if large is not None:                        # what is taken from msgspec is read faster
+            self.decode_large(large, tag, ts_recv)
+            return
         self.ts_recv = ts_recv
         self._in_reply = True
         self._run(self.decode_snapshot, (tag, payload), payload)

@@ -155,8 +155,6 @@ cdef class Pipeline(Holder):
             if self.latency is not None:
                 self.latency.measuring = False       # the callbacks that follow belong to no message
             try:
-                if large is None:
-                    large = decoder.take_apart(payload)
                 if large is not None:
                     decoder.decode_large(large, tag, ts_recv)
                 else:
