@@ -23,13 +23,13 @@ cdef class HeldMessages:
     cdef void clear(self) noexcept:
         self.used = self.count = 0
 
-    cdef bint make_room(self, Py_ssize_t size, bint stays) except -1:
+    cdef bint make_room(self, Py_ssize_t size) except -1:
         cdef Py_ssize_t capacity = self.capacity
         cdef char* data
         cdef HeldMessage* messages
         if size > self.max_bytes - self.used:
             return False
-        if not stays and size > capacity - self.used:
+        if size > capacity - self.used:
             capacity = min(max(capacity * 2, self.used + size, FIRST_BYTES), self.max_bytes)
             data = <char*> realloc(self.data, capacity)
             if data == NULL:

@@ -23,8 +23,6 @@ cdef class Pipeline(Holder):
         readonly uint64_t superseded     # of `messages`, those that were not decoded: a newer one of the batch stood in
         readonly dict problems           # kind -> Problem
         readonly list silent_subscriptions       # in words, those that the live feed found silent
-        # Set by who calls on_view: `data` stays as it is until the batch has ended.
-        bint data_stays
         object _new_decoder
         LargeMessage _large              # the message being taken, where it has been taken apart
         bint _busy                       # a callback has not returned yet
@@ -34,7 +32,7 @@ cdef class Pipeline(Holder):
         list _held_routes                # those that have messages in `_held`, in the order in which they got the first
         Py_ssize_t _settled              # how many of these have been dealt with
         # The route of the message that was held last, and what its messages begin and end with: the next one is often of
-        # the same stream. `_beginning` is NULL where there is none, and lies where that message does.
+        # the same stream. `_beginning` is NULL where there is none, and lies in `_held`.
         Route _last_route
         const char* _beginning
         Py_ssize_t _beginning_size

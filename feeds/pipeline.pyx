@@ -134,7 +134,6 @@ cdef class Pipeline(Holder):
         if payload is None:
             raise TypeError("expected bytes, found None")
         self._large = large
-        self.data_stays = False
         try:
             self.on_view(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), ts_recv, last_in_batch)
         finally:
@@ -204,10 +203,10 @@ cdef class Pipeline(Holder):
         cdef Py_ssize_t after = PyBytes_GET_SIZE(route.after)
         if not _is_whole(route, data, size, payload):
             return False
-        if not self._held.make_room(size, self.data_stays):
+        if not self._held.make_room(size):
             return False
         index = self._held.count
-        self._held.put(data, size, ts_recv, route.newest, self.data_stays)
+        self._held.put(data, size, ts_recv, route.newest)
         if route.newest < 0:
             self._held_routes.append(route)
             self._holds_books |= route.of_book
@@ -217,7 +216,7 @@ cdef class Pipeline(Holder):
         self._last_route = route
         self._beginning = NULL
         if after < 8 and size >= 8:                  # so that the next one can be compared with it
-            self._beginning = self._held.text(&self._held.messages[index])
+            self._beginning = self._held.data + self._held.messages[index].at
             self._beginning_size = payload + 1 - data
             self._ending_mask = ~<uint64_t> 0 << 8 * (7 - after)
             self._ending = feeds_load(data + size - 8) & self._ending_mask
@@ -229,14 +228,14 @@ cdef class Pipeline(Holder):
     cdef inline bint _hold_next(self, const char* data, Py_ssize_t size, int64_t ts_recv) noexcept:
         cdef Py_ssize_t before
         if (size < self._least_size or (feeds_load(data + size - 8) & self._ending_mask) != self._ending
-                or not feeds_same(data, self._beginning, self._beginning_size) or not self._held.has_room(size, self.data_stays)):
+                or not feeds_same(data, self._beginning, self._beginning_size) or not self._held.has_room(size)):
             return False
         before = self._last_route.newest
         self._last_route.newest = self._held.count
         self._last_route.held += 1
         self.messages += 1
         self.payload_bytes += size
-        self._held.put(data, size, ts_recv, before, self.data_stays)
+        self._held.put(data, size, ts_recv, before)
         return True
 
     cdef int _settle(self, int64_t ts_recv) except -1:
@@ -282,7 +281,7 @@ cdef class Pipeline(Holder):
         cdef const char* payload
         while index >= 0:
             message = self._held.messages[index]
-            data = payload = self._held.text(&message)
+            data = payload = self._held.data + message.at
             if self.latency is not None:
                 begin_message(self.latency, message.ts_recv)
             decoder.find_route(&payload, data + message.size)

@@ -131,7 +131,6 @@ def play_batch(Pipeline pipeline not None, list messages not None, int64_t ts_re
     cdef Py_ssize_t i
     cdef Py_ssize_t last = len(messages) - 1
     cdef bytes message
-    pipeline.data_stays = True
     for i in range(last + 1):
         message = <bytes> messages[i]
         pipeline.on_view(PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), ts_recv, i == last)

@@ -32,7 +32,6 @@ cdef class Receiver(WSListener):
         WSTransport _transport               # None: not connected
         MessageAssembler _assembler
         bint _in_read
-        bint _reads_in_place
         int _more_reads                      # of the batch in progress
         object _drain_timer                  # loop.call_later handle: ends a batch whose next read does not come
         # A large message, whose levels a thread reads, and all that has come since: (call, payload to be taken apart or None).

@@ -75,8 +75,6 @@ cdef class Receiver(WSListener):
         # UTF-8 is left to the decoder, which refuses what it cannot read.
         self._assembler = MessageAssembler(self.max_message_size, check_utf8=False)
         self._transport = transport
-        # Frames then lie in the receive buffer until the batch has ended.
-        self._reads_in_place = self.drain_reads == 0 and transport.deflater is None
         self._in_read = False
         self.is_connected = True
         self._disconnect_reason = ""
@@ -121,7 +119,6 @@ cdef class Receiver(WSListener):
                 self.writer.write_view(self.ts_recv, self.source, kind, self._assembler.payload_ptr,
                                        self._assembler.payload_size, None, frame.kernel_time_ns, self._frame_sizes,
                                        self._message_frames if self._message_frames <= MAX_FRAME_SIZES else 0)
-            self.pipeline.data_stays = self._reads_in_place and self._message_frames == 1
             self.pipeline.on_view(self._assembler.payload_ptr, self._assembler.payload_size, self.ts_recv, last)
         elif last:
             self._end_batch()
