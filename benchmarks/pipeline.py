@@ -83,14 +83,15 @@ def measure(which: str, capture: Path, kinds: list[str], passes: int) -> Iterato
     """Yield a record per kind: our pipeline over the messages of that kind, the median of so many passes."""
     ours = OURS[which]
     messages = load(capture)
-    source = loops().MemorySource
     for kind in kinds:
         chosen = messages if kind == "all" else loops().of_channel(messages, CHANNELS[kind])
         count = len(chosen) - 1  # the source's declaration is no message of the exchange
+        source = loops().MemorySource(chosen)
         times = []
         for _ in range(passes):
             handler = ours.new_handler()
-            replay = Replay(source(chosen), conflated(handler), reference=ours.reference)
+            source.rewind()
+            replay = Replay(source, conflated(handler), reference=ours.reference)
             gc.collect()
             start = time.thread_time_ns()
             replay.run()
@@ -126,11 +127,13 @@ def measure_latency(capture: Path, kinds: list[str], passes: int) -> dict[tuple[
     found: dict[tuple[str, str], list[float]] = {}
     for kind in kinds:
         chosen = messages if kind == "all" else loops().of_channel(messages, CHANNELS[kind])
+        source = loops().MemorySource(chosen)
         for _ in range(passes):
             for way, new in MEASURING.items():
                 latency, handler = new(), loops().Tally()
                 head = handler if latency is None else LatencyProbe(handler, latency)
-                replay = Replay(loops().MemorySource(chosen), conflated(head), latency=latency)
+                source.rewind()
+                replay = Replay(source, conflated(head), latency=latency)
                 gc.collect()
                 start = time.thread_time_ns()
                 replay.run()

@@ -1,5 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Loops that cost a few ns per message, so that a figure is of what stands behind them. Compiled on first use."""
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdlib cimport free, malloc
@@ -27,33 +28,73 @@ cdef enum:
     MAX_AGES = 1_000_000
 
 
+# A message of a MemorySource: where its payload lies, and what else a cursor says of it.
+cdef struct Packed:
+    Py_ssize_t at
+    Py_ssize_t size
+    int64_t ts_recv
+    int source
+    int flags
+
+
 cdef class MemorySource(RawSource):
-    """A recording that is already in memory."""
+    """A recording that is already in memory, one payload behind the other, as in a receive buffer or a block of a file.
+
+    The peers that are compiled read theirs from such a buffer too: objects strewn over the heap would be two cache misses
+    a message, which are no part of what is measured.
+    """
 
     cdef:
-        list _messages
+        bytearray _payloads
+        list _tags                       # None for most
+        Packed* _messages
+        Py_ssize_t _count
         Py_ssize_t _next
 
     def __init__(self, list messages not None):
+        cdef RawMessage message
+        cdef Packed* packed
         self.path = "memory"
-        self._messages = messages
+        self._count = len(messages)
+        self._messages = <Packed*> malloc((self._count + 1) * sizeof(Packed))
+        if self._messages == NULL:
+            raise MemoryError(f"no room for {self._count} messages")
+        self._payloads = bytearray()
+        self._tags = []
+        packed = self._messages
+        for message in messages:
+            packed.at = len(self._payloads)
+            packed.size = PyBytes_GET_SIZE(message.payload)
+            packed.ts_recv = message.ts_recv
+            packed.source = message.source
+            packed.flags = message.flags
+            packed += 1
+            self._payloads += message.payload
+            self._tags.append(message.tag.encode() if message.tag else None)
+
+    def __dealloc__(self):
+        free(self._messages)
+
+    def rewind(self):
+        """Begin anew, for one more pass."""
+        self._next = 0
 
     cdef bint advance(self) except -1:
-        cdef RawMessage message
-        if self._next == len(self._messages):
+        cdef Packed* message = self._messages + self._next
+        if self._next == self._count:
             self.payload = NULL
             return False
-        message = <RawMessage> self._messages[self._next]
+        tag = self._tags[self._next]
         self._next += 1
         self.ts_recv = message.ts_recv
         self.source = message.source
         self.flags = message.flags
-        self.payload = PyBytes_AS_STRING(message.payload)
-        self.size = PyBytes_GET_SIZE(message.payload)
+        self.payload = PyByteArray_AS_STRING(self._payloads) + message.at
+        self.size = message.size
         if self.flags & KIND_MASK == KIND_SOURCE:
             self._declare(0)
-        if message.tag:
-            self.tag = message.tag.encode()
+        if tag is not None:
+            self.tag = <bytes> tag
         return True
 
 
