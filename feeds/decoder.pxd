@@ -58,6 +58,7 @@ cdef class Decoder:
         list _routes
         RouteSlot* _slots
         Py_ssize_t _slot_count           # a power of two
+        RouteSlot* _last_slot            # where the message before went; NULL: look it up
         # Events that are refilled while nobody else holds them.
         Trade _trade
         Quote _quote

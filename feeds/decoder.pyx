@@ -364,10 +364,14 @@ cdef class Decoder:
         before = PyBytes_GET_SIZE(self._before)
         if end - p < before or not feeds_same(p, PyBytes_AS_STRING(self._before), before):
             return None
-        slot = self._slot_of(p + before, end)
-        if slot == NULL or slot.text == NULL:
-            return None
-        at[0] = p + before + slot.size
+        p += before
+        slot = self._last_slot                                   # streams come in runs
+        if slot == NULL or end - p < slot.size or not feeds_same(p, slot.text, slot.size):
+            slot = self._slot_of(p, end)
+            if slot == NULL or slot.text == NULL:
+                return None
+            self._last_slot = slot
+        at[0] = p + slot.size
         return <Route> slot.route
 
     cdef inline RouteSlot* _slot_of(self, const char* name, const char* end) noexcept:
@@ -396,6 +400,7 @@ cdef class Decoder:
             if slots == NULL:
                 raise MemoryError()
             free(self._slots)
+            self._last_slot = NULL
             self._slots = slots
             self._slot_count *= 2
             for i in range(len(self._routes)):

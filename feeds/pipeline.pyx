@@ -82,6 +82,7 @@ cdef class Pipeline(Holder):
             return 0
         return self._take(data, size, ts_recv, last_in_batch)
 
+    @cython.nonecheck(False)
     cdef int _take(self, const char* data, Py_ssize_t size, int64_t ts_recv, bint last_in_batch) except -1:
         cdef Decoder decoder = self.decoder          # a handler may replace it meanwhile
         self._enter()
@@ -297,18 +298,23 @@ cdef class Pipeline(Holder):
             count -= 1
         return 0
 
-    cdef int _end_batch(self, int64_t ts_recv) except -1:
+    @cython.final
+    cdef inline int _end_batch(self, int64_t ts_recv) except -1:
         if self._held is not None:
             self._settle(ts_recv)
         self.books.on_batch_end(ts_recv)
         return 0
 
-    cdef int _enter(self) except -1:
+    @cython.final
+    cdef inline int _enter(self) except -1:
         if self._busy:
-            raise RuntimeError(f"{self.exchange}: expected the callback to return before the next message, found a message "
-                               f"from inside it")
+            self._refuse_to_enter()
         self._busy = True
         return 0
+
+    def _refuse_to_enter(self):
+        raise RuntimeError(f"{self.exchange}: expected the callback to return before the next message, found a message "
+                           f"from inside it")
 
     cpdef on_tick(self, int64_t ts_recv):
         """Time has come to `ts_recv` without a message: it ends the batch in progress or is an empty one, for timers."""

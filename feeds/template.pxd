@@ -18,10 +18,10 @@ cdef struct Piece:
     Kind kind
     Role role
     Field* field         # the Wire's; NULL where the Wire has none: the value is skipped
-    # What was read last: decimals often stay as they are, and of times and ids the first digits do.
+    # What was read last: prices often stay as they are, and of times and ids the first digits do.
     uint64_t head        # its first eight characters; 0: nothing yet
     int64_t value        # of an INTEGER that of its head
-    # Only of a decimal of up to 16 characters.
+    # Only of a price of up to 16 characters.
     uint64_t tail        # from `tail_at` on, which is 0 where it has no more than eight
     int tail_at
     int size
