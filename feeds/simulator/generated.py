@@ -65,10 +65,7 @@ class Stream:
 
 
 class BookStream(Stream):
-    """A book: what has changed among its best levels, at the end of a period or of an instant.
-
-    `bids` and `asks` are what the subscribers have when they have applied the newest message.
-    """
+    """A book: what has changed among its best levels, at the end of a period or of an instant."""
 
     kind: Kind = "delta"
 
@@ -95,8 +92,10 @@ class BookStream(Stream):
         self._is_whole = is_whole
         self._touched: set[tuple[bool, int]] = set()  # (is bid, price) of what orders have changed, there and back too
         book = self._flow.book(symbol, levels=levels)
-        self.bids, self.asks = dict(book.bids), dict(book.asks)
-        self.before: tuple[dict[int, int], dict[int, int]] = ({}, {})  # bids and asks before the newest message
+        self._told = (dict(book.bids), dict(book.asks))  # what the subscribers have
+        self._has_all = self._fits()  # they have every level that there is
+        # The levels before the newest message, bids and asks, at least those at the prices that it has.
+        self.before: tuple[dict[int, int], dict[int, int]] = ({}, {})
         self.last_id = self.previous_id = book.update_id
         self.number = book.update_id  # counts the messages
         if is_whole:
@@ -112,32 +111,69 @@ class BookStream(Stream):
     def on_tick(self, now_ns: int, out: list[Message]) -> None:
         if not self._touched:
             return
-        book = self._flow.book(self.symbol, levels=self.levels)
-        bids = self._changes(self.bids, book.bids, is_bid=True)
-        asks = self._changes(self.asks, book.asks, is_bid=False)
+        had_all, self._has_all = self._has_all, self._fits()
+        if had_all and self._has_all and not self._is_whole:
+            bids, asks = self._changes_at_touched()
+        else:
+            bids, asks = self._changes_between_books()
         self._touched.clear()
-        if (not bids and not asks) or (self._is_whole and (dict(bids), dict(asks)) == (self.bids, self.asks)):
+        if (not bids and not asks) or (self._is_whole and self._told == self.before):
             return
-        self.before = (self.bids, self.asks)
-        self.bids, self.asks = dict(book.bids), dict(book.asks)
-        self.previous_id, self.last_id = self.last_id, book.update_id
+        self.previous_id, self.last_id = self.last_id, self._flow.last_id(self.symbol)
         self.number += 1
         for data in self._write(now_ns, bids, asks, self._is_whole):
             out.append(Message(self.key, self.symbol, self.kind, data))
 
     def first(self, now_ns: int) -> list[bytes]:
-        if not self._has_snapshot:
-            return []
-        return self._write(now_ns, list(self.bids.items()), list(self.asks.items()), True)
+        return self._write(now_ns, *self.best(), True) if self._has_snapshot else []
+
+    def best(self, levels: int | None = None) -> tuple[Levels, Levels]:
+        """Return the best bids and asks that the subscribers have when they have applied the newest message."""
+        if not self._touched:
+            limit = levels if self.levels is None or (levels is not None and levels < self.levels) else self.levels
+            book = self._flow.book(self.symbol, levels=limit)
+            return book.bids, book.asks
+        bids, asks = self._told
+        return sorted(bids.items(), reverse=True)[:levels], sorted(asks.items())[:levels]
 
     def delta(self, now_ns: int) -> bytes:
         """Return a delta that says what the best bid is."""
-        return self._write(now_ns, list(self.bids.items())[:1], [], False)[0]
+        return self._write(now_ns, self.best(1)[0], [], False)[0]
+
+    def _fits(self) -> bool:
+        return self.levels is None or self._flow.depth(self.symbol) <= self.levels
+
+    def _changes_at_touched(self) -> tuple[Levels, Levels]:
+        """Return what has changed in a book whose levels are all told: only where orders have touched it."""
+        self.before = ({}, {})
+        gone: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+        changed: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+        qty_at = self._flow.qty_at
+        for is_bid, price in self._touched:
+            side = not is_bid
+            told = self._told[side]
+            if price in told:
+                self.before[side][price] = told[price]
+            qty = told[price] = qty_at(self.symbol, is_bid, price)
+            if qty:
+                changed[side].append((price, qty))
+            else:
+                del told[price]
+                gone[side].append((price, 0))
+        return gone[0] + sorted(changed[0], reverse=True), gone[1] + sorted(changed[1])
+
+    def _changes_between_books(self) -> tuple[Levels, Levels]:
+        book = self._flow.book(self.symbol, levels=self.levels)
+        self.before, self._told = self._told, (dict(book.bids), dict(book.asks))
+        if self._is_whole:
+            return book.bids, book.asks
+        return (
+            self._changes(self.before[0], book.bids, is_bid=True),
+            self._changes(self.before[1], book.asks, is_bid=False),
+        )
 
     def _changes(self, before: dict[int, int], now: Levels, *, is_bid: bool) -> Levels:
         """Return what makes `now` of the levels before, and of a snapshot of any moment between."""
-        if self._is_whole:
-            return now
         after = dict(now)
         touched = {price for side, price in self._touched if side == is_bid}
         gone = [price for price in before if price not in after]

@@ -5,9 +5,10 @@ sequence Python keeps from version to version, and every curve is a table of int
 differs between two C libraries cannot change a flow.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from math import log
 from random import Random
 from typing import Literal
@@ -202,8 +203,7 @@ class OrderFlow:
         ]
         self._by_symbol = {state.market.symbol: state for state in self._states}
         # The first symbol is the most active, the second half as much, and so on.
-        self._weights = [1 / (i + 1) for i in range(len(markets))]
-        self._total_weight = sum(self._weights)
+        self._weights = list(accumulate(1 / (i + 1) for i in range(len(markets))))
         self._busy = False
         # Exponential table units (mean 1024) per ns.
         self._quiet_gap = NS_PER_SECOND * _MEAN_BURST / (config.rate * _QUIET_FACTOR * 1024)
@@ -274,6 +274,16 @@ class OrderFlow:
     def top(self, symbol: str) -> Top:
         return _top(self._by_symbol[symbol])
 
+    def depth(self, symbol: str) -> int:
+        """Return how many levels the deeper side of the book has."""
+        state = self._by_symbol[symbol]
+        return max(len(state.bids.keys), len(state.asks.keys))
+
+    def qty_at(self, symbol: str, is_bid: bool, price: int) -> int:
+        """Return the quantity of a level, 0 where there is none."""
+        state = self._by_symbol[symbol]
+        return state.bids.qty.get(price, 0) if is_bid else state.asks.qty.get(-price, 0)
+
     def last_id(self, symbol: str) -> int:
         """Return the id of the symbol's newest change."""
         return self._by_symbol[symbol].update_id
@@ -318,12 +328,7 @@ class OrderFlow:
         states = self._states
         if len(states) == 1:
             return states[0]
-        point = self._random() * self._total_weight
-        for state, weight in zip(states, self._weights, strict=True):
-            point -= weight
-            if point < 0:
-                return state
-        return states[-1]
+        return states[min(bisect_right(self._weights, self._random() * self._weights[-1]), len(states) - 1)]
 
     def _exponential(self, mean_ns: int) -> int:
         return _EXPONENTIAL[int(self._random() * _TABLE_SIZE)] * mean_ns // 1024

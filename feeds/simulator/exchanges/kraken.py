@@ -3,7 +3,6 @@
 import re
 import zlib
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -153,8 +152,8 @@ class Kraken(GeneratedExchange):
 def checksum(stream: BookStream) -> int:
     """CRC-32 of the digits of ten asks, then of ten bids, leading zeros left out."""
     n = stream.numbers
-    levels = [*islice(stream.asks.items(), CHECKSUM_LEVELS), *islice(stream.bids.items(), CHECKSUM_LEVELS)]
-    numbers = [text for price, qty in levels for text in (n.price(price), n.qty(qty))]
+    bids, asks = stream.best(CHECKSUM_LEVELS)
+    numbers = [text for price, qty in [*asks, *bids] for text in (n.price(price), n.qty(qty))]
     return zlib.crc32("".join(text.replace(".", "").lstrip("0") for text in numbers).encode())
 
 

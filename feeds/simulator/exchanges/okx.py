@@ -3,7 +3,7 @@
 import re
 import zlib
 from collections.abc import Sequence
-from itertools import chain, islice, zip_longest
+from itertools import chain, zip_longest
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -160,8 +160,7 @@ class Okx(GeneratedExchange):
 def checksum(stream: BookStream) -> int:
     """CRC-32, signed, of price and size of the 25 best levels: a bid, an ask, the next bid and so on."""
     n = stream.numbers
-    bids = [f"{n.price(price)}:{n.qty(qty)}" for price, qty in islice(stream.bids.items(), CHECKSUM_LEVELS)]
-    asks = [f"{n.price(price)}:{n.qty(qty)}" for price, qty in islice(stream.asks.items(), CHECKSUM_LEVELS)]
+    bids, asks = ([f"{n.price(price)}:{n.qty(qty)}" for price, qty in side] for side in stream.best(CHECKSUM_LEVELS))
     text = ":".join(level for level in chain(*zip_longest(bids, asks)) if level is not None)
     crc = zlib.crc32(text.encode())
     return crc - 2**32 if crc >= 2**31 else crc
