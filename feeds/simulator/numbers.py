@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 
 from feeds.simulator.markets import Market
 
-_MAX_CACHED_PRICES = 50_000
+_MAX_CACHED = 50_000  # texts of prices, and of quantities
 
 
 def decimal(mantissa: int, decimals: int, shown: int) -> str:
@@ -30,6 +30,7 @@ class Numbers:
         "_price_decimals",
         "_prices",
         "_qty_decimals",
+        "_qtys",
         "_shown_price",
         "_shown_qty",
         "_tick",
@@ -44,19 +45,25 @@ class Numbers:
         self._shown_qty = market.qty_decimals if shown_qty is None else shown_qty
         self._is_short = is_short
         self._prices: dict[int, str] = {}
+        self._qtys: dict[int, str] = {}
 
     def price(self, ticks: int) -> str:
         text = self._prices.get(ticks)
         if text is None:
-            if len(self._prices) >= _MAX_CACHED_PRICES:
+            if len(self._prices) >= _MAX_CACHED:
                 self._prices.clear()
             text = decimal(ticks * self._tick, self._price_decimals, self._shown_price)
             text = self._prices[ticks] = shortest(text) if self._is_short else text
         return text
 
     def qty(self, lots: int) -> str:
-        text = decimal(lots * self._lot, self._qty_decimals, self._shown_qty)
-        return shortest(text) if self._is_short else text
+        text = self._qtys.get(lots)
+        if text is None:
+            if len(self._qtys) >= _MAX_CACHED:
+                self._qtys.clear()
+            text = decimal(lots * self._lot, self._qty_decimals, self._shown_qty)
+            text = self._qtys[lots] = shortest(text) if self._is_short else text
+        return text
 
     def levels(self, levels: Sequence[tuple[int, int]]) -> str:
         price, qty = self.price, self.qty
