@@ -205,7 +205,7 @@ class Bitstamp(Exchange):
     instruments_urls = ("/api/v2/markets/",)
     heartbeat = Heartbeat(30.0, b'{"event":"bts:heartbeat"}')
     max_topics_per_message = 1
-    request_limits = (RateLimit(400, 1), RateLimit(10_000, 600))  # unconfirmed
+    request_limits = (RateLimit(400, 1), RateLimit(10_000, 600))
     max_topics_per_connection = 1024
     urls = re.compile(r"//(ws|www)\.bitstamp\.net\b")
     messages = re.compile(rb'"channel": ?"(diff_order_book|order_book|live_trades|funding_rate)_[a-z0-9-]+"')

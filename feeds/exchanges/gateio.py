@@ -411,7 +411,7 @@ class Gateio(Exchange):
     instruments_urls: Sequence[str] = ("/api/v4/spot/currency_pairs",)
     heartbeat = Heartbeat(15.0, lambda ts: b'{"time":%d,"channel":"spot.ping"}' % (ts // 1_000_000_000))
     max_topics_per_connection = 150
-    request_limits = (RateLimit(200, 10),)  # unconfirmed
+    request_limits = (RateLimit(200, 10),)  # of each endpoint
     market = "spot"
     urls = re.compile(r"//(ws-)?api\.gateio\.ws/(ws/v4|api/v4/spot)\b")
     messages = re.compile(rb'^\{"time":\d+,("time_ms":\d+,)?("conn_id":"[^"]*",)?"channel":"spot\.')

@@ -501,7 +501,7 @@ class Mexc(Exchange):
     futures_heartbeat = Heartbeat(15.0, b'{"method":"ping"}')
     message_interval = 0.1
     max_topics_per_connection = 30
-    request_limits = (RateLimit(20, 2),)  # unconfirmed, of futures; spot allows more
+    request_limits = (RateLimit(20, 2),)  # of futures; spot allows 300 of weight in 10 s
     urls = re.compile(r"//(wbs|wbs-api|api|contract)\.mexc\.com\b")
     messages = re.compile(rb'^\n.spot@public\.|^\{"channel":"push\.(depth|deal|ticker|kline)', re.DOTALL)
 
