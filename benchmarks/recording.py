@@ -26,13 +26,13 @@ BURST = 256  # messages
 def write(path: Path, messages: list[RawMessage]) -> tuple[int, int]:
     """Record the messages; return CPU time (ns) of this thread while it recorded, and of the process until closed."""
     write_all = loops().write_all
-    bursts = [messages[at : at + BURST] for at in range(0, len(messages), BURST)]
-    thread = 0
+    source = loops().MemorySource(messages)
+    thread = written = 0
     process = time.process_time_ns()
     with RecordingWriter(path) as writer:
-        for burst in bursts:
+        while written < len(messages):
             start = time.thread_time_ns()
-            write_all(writer, burst)
+            written += write_all(writer, source, BURST)
             thread += time.thread_time_ns() - start
             while writer.pending_blocks:
                 time.sleep(0.0002)

@@ -177,12 +177,13 @@ def play_batch(Pipeline pipeline not None, list messages not None, int64_t ts_re
         pipeline.on_view(PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), ts_recv, i == last)
 
 
-def write_all(RecordingWriter writer not None, list messages not None):
-    """Record the messages, tags aside, the way the live receiver does: from a view of their bytes."""
-    cdef RawMessage message
-    for message in messages:
-        writer.write_view(message.ts_recv, message.source, message.flags,
-                          PyBytes_AS_STRING(message.payload), PyBytes_GET_SIZE(message.payload))
+def write_all(RecordingWriter writer not None, MemorySource source not None, Py_ssize_t count):
+    """Record the next messages of a source, tags aside, as the live receiver does; return how many there were."""
+    cdef Py_ssize_t written = 0
+    while written < count and source.advance():
+        writer.write_view(source.ts_recv, source.source, source.flags, source.payload, source.size)
+        written += 1
+    return written
 
 
 cdef class BookChanges:
