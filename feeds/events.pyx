@@ -747,7 +747,9 @@ cdef class BookStatus(Event):
 cdef class FeedStatus(Event):
     """Something happened to a connection: `status` is a short word, `reason` a sentence; `instrument` is None.
 
-    Words: "connected", "disconnected", "silent" (nothing received for a while), "subscribed", "refused" (a subscription
+    Words: "connected", "disconnected", "dead" (the peer answers no ping: the connection is made anew), "silent" (no data for
+    longer than a quiet market explains: made anew), "quiet" (no data, from a peer that answers pings: the market may be
+    quiet), "stalled" (one subscription brings no data, on a connection that does), "subscribed", "refused" (a subscription
     was answered with an error), "shutdown" (the exchange announced that it will close the connection), "gap" (a message was
     missed on the connection, and nobody knows of which instrument: no book of it can be believed), "fetch_failed" (a REST
     request will not be answered), "problem" (messages of one kind cannot be decoded: told once per kind),

@@ -1,4 +1,4 @@
-"""The live feed: connects, subscribes, fulfils the decoder's requests, watches for silence, reconnects."""
+"""The live feed: connects, subscribes, fulfils the decoder's requests, has silence watched, reconnects."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from feeds.live.first_data import FirstData
 from feeds.live.http import RestClient, RestConfig, address, retry_after
 from feeds.live.instrument_lists import InstrumentCache, InstrumentList, InstrumentLists, InstrumentListsConfig
 from feeds.live.limits import Budget, ConnectionPacer
+from feeds.live.liveness import Liveness, LivenessConfig
 from feeds.live.receiver import DEFAULT_LARGE_MESSAGE, Receiver
 from feeds.live.snapshots import Need, SnapshotScheduler
 from feeds.live.tasks import cancel_all
@@ -45,7 +46,8 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Limits and waits of a live feed; seconds and bytes."""
 
     connect_timeout: float = 10.0
-    silence_timeout: float = 30.0  # without any message before we reconnect
+    silence_timeout: float | None = None  # of a connection, without data before we reconnect; None: learned
+    liveness: LivenessConfig = LivenessConfig()
     # After subscribing, without data of an instrument's book, best prices or ticker, before we tell of it: exchanges
     # acknowledge subscriptions that then stay silent. Channels that may be silent for hours are not counted: trades,
     # liquidations, candles, funding.
@@ -447,6 +449,13 @@ class Line:
         self.connects = 0
         wanted, needed = config.resnapshot_interval, exchange.resnapshot_interval
         self.resnapshot_interval = 0.0 if needed is None else needed if wanted is None else wanted  # seconds, 0: never
+        self.liveness = Liveness(
+            self,
+            config.liveness,
+            silence_timeout=config.silence_timeout,
+            first_frame=config.first_data_timeout,
+            send=self._send_all,
+        )
         self._downstream = pipeline.books.downstream
         self.streams = list(plan.streams)  # all that there have been
         self._replanned = asyncio.Event()
@@ -565,7 +574,7 @@ class Line:
             return wait
         self.connects += 1
         self._help(self._keep_subscribed(frames_before))
-        self._help(self._watch_silence())
+        self._help(self.liveness.watch(transport))
         if self.plan.heartbeat is not None:
             self._help(self._beat(self.plan.heartbeat))
         if self.resnapshot_interval:
@@ -672,17 +681,6 @@ class Line:
                 await asyncio.sleep(max(interval / max(1, len(books)), 2 * self.plan.message_interval))
                 if (raw_symbol, "book") in self.plan.serves:
                     self._guard(partial(self.receiver.resnapshot, raw_symbol))
-
-    async def _watch_silence(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            frames, began = self.receiver.frames, loop.time()
-            await asyncio.sleep(self._config.silence_timeout)
-            if self.receiver.frames == frames:
-                reason = f"no message for {loop.time() - began:.1f} s"
-                self.receiver.status("silent", reason)
-                self.receiver.disconnect(reason)
-                return
 
     async def _tick(self) -> None:
         while True:

@@ -157,7 +157,7 @@ async def test_a_mute_connection_is_noticed_and_replaced(live_session: LiveSessi
         await watcher.until(lambda: watcher.statuses().count("connected") >= 2)
         await watcher.until(lambda: watcher.states("BTCUSDT")[-1] == "LIVE")
     assert watcher.statuses()[:3] == ["connected", "silent", "disconnected"]
-    assert "no message for" in watcher.feed_statuses[1].reason
+    assert "no data for" in watcher.feed_statuses[1].reason
 
 
 async def test_a_snapshot_that_is_too_old_is_asked_for_again(live_session: LiveSession, watcher: Watcher) -> None:

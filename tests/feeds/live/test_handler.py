@@ -88,7 +88,7 @@ FEED = '[[feeds]]\nexchange = "binance"\nsymbols = ["BTC-USDT"]\n'
         (FEED + "config.silence_timout = 3", "feeds[0].config.silence_timout: unknown key; did you mean silence_tim"),
         (FEED + "endpoints = { wss = 'a' }", "feeds[0].endpoints.wss: unknown key; did you mean ws?"),
         (FEED + FEED.replace('["BTC-USDT"]', "[{name='a'}]"), "feeds[1].symbols[0].name: unknown key; expected one of"),
-        (FEED + "config.silence_timeout = 'a'", "feeds[0].config.silence_timeout: Expected `float`, got `str`"),
+        (FEED + "config.silence_timeout = 'a'", "feeds[0].config.silence_timeout: Expected `float | null`, got `str`"),
         (FEED + "config.silence_timeout = 0", "feeds[0].config: expected silence_timeout above 0, found 0"),
         (FEED + "config.rest.attempts = 0", "feeds[0].config.rest: expected attempts and max_concurrent >= 1"),
         (FEED + "channels = ['nope']", "feeds[0]: BTC-USDT: expected channels among book"),
