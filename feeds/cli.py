@@ -33,6 +33,7 @@ from feeds.exchange import Endpoints, exchange_ids
 from feeds.exchange import exchange as find_exchange
 from feeds.inspection import Inspection, when
 from feeds.latency import Latency
+from feeds.live.view import View
 from feeds.recording import RawMessage, RawSource, open_session, session_files
 from feeds.recording import repair as repair_recording
 from feeds.session import Report
@@ -275,26 +276,30 @@ def list_exchanges() -> None:
 @_duration_option
 @_busy_poll_option
 @_latency_option
+@click.option(
+    "--redraws", type=click.FloatRange(0.1, 10), default=2.0, show_default=True, help="Of the view, per second."
+)
 @_with_options(_endpoint_options)
 def live(
     strategy: str | None,
     duration: float | None,
     busy_poll: bool,
     latency: bool,
+    redraws: float,
     **wanted: Any,
 ) -> None:
-    """Run a strategy on live data, or without one print what arrives.
+    """Run a strategy on live data, or without one watch what arrives.
 
     SYMBOLS are ours (BTC-USDT, BTC-USDT-PERP) or the exchange's (BTCUSDT); several exchanges are named in a file, with
-    --config. Ctrl-C ends the session and prints its report.
+    --config. Without a strategy a terminal shows a view of all feeds, with latencies; where the output goes elsewhere
+    there is a line for each status, and each second one for each symbol. Ctrl-C ends the session and prints its report.
     """
-    report = session.run_live(
-        _load_strategy(strategy) or Terminal(out.out),
-        config=_feeds(**wanted),
-        duration=duration,
-        busy_poll=busy_poll,
-        latency=latency,
-    )
+    options: dict[str, Any] = {"config": _feeds(**wanted), "duration": duration, "busy_poll": busy_poll}
+    if strategy is None and out.is_terminal and not out.is_dumb_terminal:
+        with View(redraws=redraws) as view:
+            report = session.run_live(view.watch, on_start=view.follow, latency=True, **options)
+    else:
+        report = session.run_live(_load_strategy(strategy) or Terminal(out.out), latency=latency, **options)
     print_report(report)
     _check_recording(report)
 

@@ -8,10 +8,10 @@ from feeds.instrument import Instrument
 __all__ = ["Activity"]
 
 class Activity(Stage):
-    """Counts the events of each instrument and channel that is served, passes them on, and learns which silence is usual.
+    """Counts the events of each instrument and channel that is served, passes them on, learns what silence is usual.
 
-    A threshold is `factor` times the longest silence of the last `window` seconds, at least `floor`. It is infinite until
-    16 silences have been seen, and where it would exceed `ceiling`. `timeouts` sets thresholds by channel.
+    A threshold is `factor` times the longest silence of the last `window` seconds, at least `floor`. It is infinite
+    until 16 silences have been seen, and where it would exceed `ceiling`. `timeouts` sets thresholds by channel.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Activity(Stage):
     def threshold(self) -> float:
         """Seconds of silence beyond which the connection is not believed to serve a quiet market; may be infinite."""
     def serve(self, pairs: Iterable[tuple[Instrument, str]]) -> None:
-        """Look from now on after these pairs of instrument and channel. Those that it was before keep what was learned."""
+        """Look from now on after these pairs of instrument and channel; known ones keep what was learned."""
     def restart(self) -> None:
         """A new connection: silences count from now, and what comes first teaches nothing."""
     def look(self, elapsed: float, most: int) -> list[tuple[Instrument, str, float]]:
         """Compare counters, `elapsed` seconds after the last look.
 
-        Return (instrument, channel, silence) of what has passed its threshold, so many at most: others are for the next look.
-        Nothing is said to have stalled while the whole connection brings nothing.
+        Return (instrument, channel, silence) of what has passed its threshold, so many at most: others are for the next
+        look. Nothing is said to have stalled while the whole connection brings nothing.
         """
     def renewed(self, pair: tuple[Instrument, str]) -> None:
         """This one has been subscribed anew: what comes next teaches nothing."""

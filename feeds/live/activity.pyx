@@ -47,7 +47,7 @@ cdef struct Flow:
 
 
 cdef class Activity(Stage):
-    """Counts the events of each instrument and channel that is served, passes them on, and learns which silence is usual.
+    """Counts the events of each instrument and channel that is served, passes them on, learns what silence is usual.
 
     Counting is all that is done per event. `look` is to be called every second or so, and compares the counters
     with those of the last look; silences are known to that resolution. A threshold is `factor` times the longest silence of
@@ -95,7 +95,7 @@ cdef class Activity(Stage):
         return self._threshold(&self._connection)
 
     def serve(self, pairs):
-        """Look from now on after these pairs of instrument and channel. Those that it was before keep what was learned."""
+        """Look from now on after these pairs of instrument and channel; known ones keep what was learned."""
         cdef Flow* flows
         cdef Flow* flow
         cdef uint32_t* counts

@@ -160,6 +160,7 @@ class FeedHandler:
         latency: Latency | None = None,
     ) -> None:
         self.config = config
+        self.latency = latency
         self.instruments = Instruments()  # of all feeds: handlers tell them apart by their index
         self.feeds = {
             wanted.exchange: LiveFeed(

@@ -25,7 +25,7 @@ class LivenessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     ping_interval: float = 10.0  # without anything from the peer before we send a WebSocket PING
     pong_timeout: float = 10.0  # then, without a pong or anything else, before we reconnect
-    # What brings no data for `factor` times the longest silence of the last `window`, and at least `floor`, has stalled.
+    # What brings no data for `factor` times the longest silence of the last `window`, and at least `floor`, is wrong.
     # Where that would exceed `ceiling`, or too little has been seen, the market may be quiet.
     factor: float = 4.0
     window: float = 3600.0
@@ -86,15 +86,15 @@ class Connected(Protocol):
 class Liveness:
     """Watches one connection after the other of a line; what it learns outlives them.
 
-    Whether the peer is there: when it has sent nothing for `ping_interval` it gets a PING, and when then nothing comes for
-    `pong_timeout`, FeedStatus("dead") and the connection is made anew.
+    Whether the peer is there: when it has sent nothing for `ping_interval` it gets a PING, and when then nothing comes
+    for `pong_timeout`, FeedStatus("dead") is told and the connection is made anew.
 
-    Whether data come, of all that is subscribed: a silence beyond what is usual is told as FeedStatus("silent"), and the
-    connection is made anew. Where a quiet market would explain it, FeedStatus("quiet") is told once, at `ceiling`, and
-    nothing is done. A connection that has brought no frame at all within `first_frame` seconds is made anew, too.
+    Whether data come, of all that is subscribed: a silence beyond what is usual is told as FeedStatus("silent"), and
+    the connection is made anew. Where a quiet market would explain it, FeedStatus("quiet") is told once, at `ceiling`,
+    and nothing is done. A connection that has brought no frame at all within `first_frame` seconds is made anew, too.
 
-    Whether one subscription brings data, on a connection that does: FeedStatus("stalled"), and that subscription alone is
-    ended and made anew, where the exchange has messages for that.
+    Whether one subscription brings data, on a connection that does: FeedStatus("stalled") is told, and that one
+    subscription is ended and made anew, where the exchange has messages for that.
 
     Time for which the event loop was held up is not silence: what had arrived then has not been read.
     """

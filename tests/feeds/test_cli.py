@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -293,6 +298,64 @@ def test_sigint_ends_a_recording_in_good_order(simulator: dict[str, str], tmp_pa
     assert process.returncode == 0
     assert "live session" in rest
     assert not path.exists()
+
+
+def test_a_pipe_gets_lines_and_no_control_characters(simulator: dict[str, str]) -> None:
+    shown = feeds("live", "binance", "BTC-USDT", "--duration", "2", *addresses(simulator))
+    assert shown.returncode == 0
+    lines = shown.stdout.splitlines()
+    assert lines[0] == "binance[0]: connected"
+    assert re.fullmatch(r"BTC-USDT: book SYNCING -> LIVE \(.+\)", next(line for line in lines if "LIVE" in line))
+    row = r"BTC-USDT +[\d.]+ @ [\d.]+ +\| +[\d.]+ @ [\d.]+ +\d+ book calls, \d+ updates merged, \d+ trades"
+    assert any(re.fullmatch(row, line) for line in lines)
+    assert "\x1b" not in shown.stdout
+
+
+def test_a_terminal_gets_the_view_of_all_feeds_and_then_a_report(tmp_path: Path) -> None:
+    config = tmp_path / "feeds.toml"
+    with serving("binance", "binance-futures", "--rate", "500") as exchanges:
+        config.write_text(
+            "".join(
+                f'[[feeds]]\nexchange = "{name}"\nsymbols = ["BTCUSDT"]\n'
+                f'endpoints = {{ ws = "{at["ws_url"]}", rest = "{at["rest_url"]}" }}\n'
+                for name, at in zip(("binance", "binance-futures"), exchanges, strict=True)
+            )
+        )
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+        command = [sys.executable, "-m", "feeds", "live", "--config", str(config), "--redraws", "10"]
+        process = subprocess.Popen(command, stdin=theirs, stdout=theirs, env={**os.environ, "TERM": "xterm"})
+        os.close(theirs)
+        try:
+            shown = read_until(ours, rb"binance +BTC-USDT .+ LIVE.*binance-futures +BTC-USDT-PERP .+ LIVE")
+            process.send_signal(signal.SIGINT)
+            rest = read_until(ours, None)
+        finally:
+            process.kill()
+            process.wait(10)
+            os.close(ours)
+    assert process.returncode == 0
+    assert shown.startswith(b"\x1b[?1049h")
+    assert b"feeds live 0:00:0" in shown
+    assert b"latency, us  kernel to read" in shown
+    view, _, report = rest.partition(b"\x1b[?1049l")
+    assert b"live session" in report
+    assert b"live session" not in view
+
+
+def read_until(terminal: int, pattern: bytes | None) -> bytes:
+    """Read what a terminal is sent, until it matches; None: until nobody has it open."""
+    got = b""
+    while pattern is None or not re.search(pattern, got, re.DOTALL):
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:  # Linux: the other end is closed
+            data = b""
+        if not data:
+            assert pattern is None, got
+            break
+        got += data
+    return got
 
 
 def test_a_replay_prints_its_stages_and_stays_the_same(recorded: Path) -> None:
