@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from feeds.book cimport BookState, OrderBook
 from feeds.checksum cimport Checksum
@@ -7,6 +7,12 @@ from feeds.events cimport BookDelta, BookUpdate, Event, Stage
 from feeds.instrument cimport Instrument
 from feeds.latency cimport Latency
 from feeds.sequencing cimport Sequence
+
+
+# Kinds of events that are counted.
+cdef enum Kind:
+    BOOK, QUOTE, TRADE, TICKER, FUNDING, OPEN_INTEREST, LIQUIDATION, CANDLE
+    KINDS
 
 
 # What the builder keeps per instrument.
@@ -42,7 +48,16 @@ cdef class BookBuilder(Stage):
         readonly uint64_t verified       # messages whose checksum was that of the book
         readonly uint64_t mismatched     # messages whose checksum was not
         readonly uint64_t unfit          # times a book was given up because a level did not fit int64 at new decimals
+        # How many events there were, by instrument index and kind, of the first `counted` instruments. They wrap around.
+        uint32_t* counts
+        Py_ssize_t counted
 
+    # Count from now on the events of at least so many instruments, too.
+    cdef int count(self, Py_ssize_t instruments) except -1
+    cdef inline int _count(self, Instrument instrument, int kind) noexcept:
+        if instrument.index < self.counted:
+            self.counts[instrument.index * KINDS + kind] += 1
+        return 0
     cdef _Entry _entry(self, BookDelta delta)            # None: the book was dropped
     cdef _Entry _find(self, Instrument instrument)       # None: no message of it has come
     # False: a level does not fit, or the checksum is another, and the book was given up.

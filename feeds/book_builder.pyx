@@ -1,10 +1,23 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, nonecheck=True
 """Builds books from deltas and snapshots: joins them, detects gaps, asks for a new snapshot."""
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memset
 
 from feeds.book cimport CROSSED, GAP, LIVE, STALE, SYNCING
-from feeds.events cimport BookStatus, EventHandler, FeedStatus, Quote, Trade, is_unshared
+from feeds.events cimport (
+    BookStatus,
+    Candle,
+    EventHandler,
+    FeedStatus,
+    Funding,
+    Liquidation,
+    OpenInterest,
+    Quote,
+    Ticker,
+    Trade,
+    is_unshared,
+)
 from feeds.levels cimport LevelVector, PriceLevel
 from feeds.sequencing cimport APPLY, MISSED, OLD, Verdict
 
@@ -59,6 +72,20 @@ cdef class BookBuilder(Stage):
         self.max_levels = max_levels
         self.max_window = max_window
 
+    def __dealloc__(self):
+        free(self.counts)
+
+    cdef int count(self, Py_ssize_t instruments) except -1:
+        cdef uint32_t* counts
+        if instruments > self.counted:
+            counts = <uint32_t*> realloc(self.counts, instruments * KINDS * sizeof(uint32_t))
+            if counts == NULL:
+                raise MemoryError(f"no room to count the events of {instruments} instruments")
+            memset(counts + self.counted * KINDS, 0, (instruments - self.counted) * KINDS * sizeof(uint32_t))
+            self.counts = counts
+            self.counted = instruments
+        return 0
+
     def book(self, Instrument instrument not None):
         """Return the instrument's book, or None while no message of it has come."""
         cdef _Entry entry = self._find(instrument)
@@ -72,11 +99,13 @@ cdef class BookBuilder(Stage):
     cpdef on_trade(self, Trade event):
         if self.latency is not None and self.latency.measuring:
             self.latency.decoded()
+        self._count(event.instrument, TRADE)
         self.downstream.on_trade(event)
 
     cpdef on_quote(self, Quote event):
         if self.latency is not None and self.latency.measuring:
             self.latency.decoded()
+        self._count(event.instrument, QUOTE)
         self.downstream.on_quote(event)
 
     cpdef on_book_delta(self, BookDelta event):
@@ -87,6 +116,7 @@ cdef class BookBuilder(Stage):
         entry = self._entry(event)
         if entry is None:
             return
+        self._count(event.instrument, BOOK)
         self.downstream.on_book_delta(event)
         if self.latency is not None and self.latency.measuring:
             self.latency.book_began()
@@ -115,6 +145,26 @@ cdef class BookBuilder(Stage):
             self._turn(entry, SYNCING, "reconnected", event.ts_event, event.ts_recv)
         self._hold(entry, event)
         self._ask(entry)
+
+    cpdef on_ticker(self, Ticker event):
+        self._count(event.instrument, TICKER)
+        self.downstream.on_ticker(event)
+
+    cpdef on_funding(self, Funding event):
+        self._count(event.instrument, FUNDING)
+        self.downstream.on_funding(event)
+
+    cpdef on_open_interest(self, OpenInterest event):
+        self._count(event.instrument, OPEN_INTEREST)
+        self.downstream.on_open_interest(event)
+
+    cpdef on_liquidation(self, Liquidation event):
+        self._count(event.instrument, LIQUIDATION)
+        self.downstream.on_liquidation(event)
+
+    cpdef on_candle(self, Candle event):
+        self._count(event.instrument, CANDLE)
+        self.downstream.on_candle(event)
 
     cpdef on_feed_status(self, FeedStatus event):
         cdef _Entry entry

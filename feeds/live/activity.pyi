@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 
-from feeds.events import EventHandler, Stage
+from feeds.book_builder import BookBuilder
 from feeds.instrument import Instrument
 
 __all__ = ["Activity"]
 
-class Activity(Stage):
-    """Counts the events of each instrument and channel that is served, passes them on, learns what silence is usual.
+class Activity:
+    """Learns of each instrument and channel that is served what silence is usual, and says where it is longer.
 
     A threshold is `factor` times the longest silence of the last `window` seconds, at least `floor`. It is infinite
     until 16 silences have been seen, and where it would exceed `ceiling`. `timeouts` sets thresholds by channel.
@@ -16,7 +16,7 @@ class Activity(Stage):
 
     def __init__(
         self,
-        downstream: EventHandler,
+        books: BookBuilder,
         *,
         factor: float = 4.0,
         window: float = 3600.0,

@@ -4,25 +4,22 @@ from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
 
-from feeds.events cimport (
-    BookDelta,
-    Candle,
-    EventHandler,
-    Funding,
-    Liquidation,
-    OpenInterest,
-    Quote,
-    Stage,
-    Ticker,
-    Trade,
+from feeds.book_builder cimport (
+    BOOK,
+    CANDLE,
+    FUNDING,
+    KINDS,
+    LIQUIDATION,
+    OPEN_INTEREST,
+    QUOTE,
+    TICKER,
+    TRADE,
+    BookBuilder,
 )
-from feeds.instrument cimport Instrument
 
 __all__ = ["Activity"]
 
 cdef enum:
-    BOOK, QUOTE, TRADE, TICKER, FUNDING, OPEN_INTEREST, LIQUIDATION, CANDLE
-    KINDS                        # a row of counters
     ENOUGH = 16                  # looks that found something: evidence of what is usual
 
 _KINDS = {
@@ -46,21 +43,20 @@ cdef struct Flow:
     double fixed                 # threshold that is set, 0: learned
 
 
-cdef class Activity(Stage):
-    """Counts the events of each instrument and channel that is served, passes them on, learns what silence is usual.
+cdef class Activity:
+    """Learns of each instrument and channel that is served what silence is usual, and says where it is longer.
 
-    Counting is all that is done per event. `look` is to be called every second or so, and compares the counters
-    with those of the last look; silences are known to that resolution. A threshold is `factor` times the longest silence of
-    the last `window` seconds, at least `floor`. It is infinite until 16 silences have been seen, and where it would exceed
-    `ceiling`: such a market may be quiet. `timeouts` sets thresholds by channel.
+    `books` counts the events that pass through it, which is all that is done per event. `look` is to be called every second
+    or so, and compares the counters with those of the last look; silences are known to that resolution. A threshold is
+    `factor` times the longest silence of the last `window` seconds, at least `floor`. It is infinite until 16 silences have
+    been seen, and where it would exceed `ceiling`: such a market may be quiet. `timeouts` sets thresholds by channel.
 
     Whoever passes a threshold gets `factor` times the patience for the next time, until data has come in 16 looks: a market
     that has fallen asleep is soon beyond the ceiling, and left alone.
     """
 
     cdef:
-        uint32_t* _counts        # events, by instrument index and kind
-        Py_ssize_t _size         # instruments that there are counters for
+        BookBuilder _books
         Flow* _flows             # of `_pairs`
         list _pairs
         Flow _connection
@@ -70,19 +66,16 @@ cdef class Activity(Stage):
         readonly double floor
         readonly double ceiling
 
-    def __init__(self, EventHandler downstream not None, *, double factor=4.0, double window=3600.0, double floor=30.0,
+    def __init__(self, BookBuilder books not None, *, double factor=4.0, double window=3600.0, double floor=30.0,
                  double ceiling=300.0, timeouts=None):
-        Stage.__init__(self, downstream)
+        self._books = books
         self.factor, self.window, self.floor, self.ceiling = factor, window, floor, ceiling
         self._timeouts = dict(timeouts or {})
         self._pairs = []
         self._connection.patience = 1
 
     def __dealloc__(self):
-        free(self._counts)
         free(self._flows)
-
-    # --- what a look finds --------------------------------------------------------------------------
 
     @property
     def silence(self):
@@ -98,19 +91,13 @@ cdef class Activity(Stage):
         """Look from now on after these pairs of instrument and channel; known ones keep what was learned."""
         cdef Flow* flows
         cdef Flow* flow
-        cdef uint32_t* counts
-        cdef Py_ssize_t i, size
+        cdef Py_ssize_t i
         pairs = list(pairs)
         known = {pair: i for i, pair in enumerate(self._pairs)}
-        size = max(self._size, 1 + max((instrument.index for instrument, _ in pairs), default=-1))
-        counts = <uint32_t*> calloc(size * KINDS + 1, sizeof(uint32_t))
+        self._books.count(1 + max((instrument.index for instrument, _ in pairs), default=-1))
         flows = <Flow*> calloc(len(pairs) + 1, sizeof(Flow))
-        if counts == NULL or flows == NULL:
-            free(counts)
-            free(flows)
-            raise MemoryError(f"no room to count what {len(pairs)} subscriptions bring")
-        for i in range(self._size * KINDS):
-            counts[i] = self._counts[i]
+        if flows == NULL:
+            raise MemoryError(f"no room to watch {len(pairs)} subscriptions")
         for i in range(len(pairs)):
             flow = flows + i
             if pairs[i] in known:
@@ -118,13 +105,12 @@ cdef class Activity(Stage):
                 continue
             instrument, channel = pairs[i]
             flow.counter = <Py_ssize_t> instrument.index * KINDS + <Py_ssize_t> _KINDS[channel]
-            flow.count = counts[flow.counter]
+            flow.count = self._books.counts[flow.counter]
             flow.patience = 1
             flow.is_answer = True
             flow.fixed = self._timeouts.get(channel, 0.0)
-        free(self._counts)
         free(self._flows)
-        self._counts, self._flows, self._size, self._pairs = counts, flows, size, pairs
+        self._flows, self._pairs = flows, pairs
 
     def restart(self):
         """A new connection: silences count from now, and what comes first teaches nothing."""
@@ -146,8 +132,8 @@ cdef class Activity(Stage):
         for i in range(len(self._pairs)):
             flow = self._flows + i
             flow.silence += elapsed
-            if self._counts[flow.counter] != flow.count:
-                flow.count = self._counts[flow.counter]
+            if self._books.counts[flow.counter] != flow.count:
+                flow.count = self._books.counts[flow.counter]
                 self._come(flow)
                 has_come = True
         self._connection.silence += elapsed
@@ -198,45 +184,6 @@ cdef class Activity(Stage):
         flow.patience *= self.factor
         flow.flowing = 0
         return 0
-
-    # --- what passes --------------------------------------------------------------------------------
-
-    cdef inline int _count(self, Instrument instrument, int kind) noexcept:
-        if instrument.index < self._size:
-            self._counts[instrument.index * KINDS + kind] += 1
-        return 0
-
-    cpdef on_trade(self, Trade event):
-        self._count(event.instrument, TRADE)
-        self.downstream.on_trade(event)
-
-    cpdef on_quote(self, Quote event):
-        self._count(event.instrument, QUOTE)
-        self.downstream.on_quote(event)
-
-    cpdef on_book_delta(self, BookDelta event):
-        self._count(event.instrument, BOOK)
-        self.downstream.on_book_delta(event)
-
-    cpdef on_ticker(self, Ticker event):
-        self._count(event.instrument, TICKER)
-        self.downstream.on_ticker(event)
-
-    cpdef on_funding(self, Funding event):
-        self._count(event.instrument, FUNDING)
-        self.downstream.on_funding(event)
-
-    cpdef on_open_interest(self, OpenInterest event):
-        self._count(event.instrument, OPEN_INTEREST)
-        self.downstream.on_open_interest(event)
-
-    cpdef on_liquidation(self, Liquidation event):
-        self._count(event.instrument, LIQUIDATION)
-        self.downstream.on_liquidation(event)
-
-    cpdef on_candle(self, Candle event):
-        self._count(event.instrument, CANDLE)
-        self.downstream.on_candle(event)
 
 
 cdef inline int _restart(Flow* flow) noexcept:

@@ -111,14 +111,13 @@ class Liveness:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.activity = Activity(
-            line.pipeline.books.downstream,
+            line.pipeline.books,
             factor=config.factor,
             window=config.window,
             floor=config.floor,
             ceiling=config.ceiling,
             timeouts=config.stall_timeouts,
         )
-        line.pipeline.books.downstream = self.activity
         self._line = line
         self._config = config
         self._silence_timeout = silence_timeout

@@ -79,10 +79,10 @@ async def test_it_is_told_once_and_disturbs_nobody_and_is_replayed(watcher: Watc
             running = asyncio.ensure_future(feed.run())
             await watcher.until(lambda: "silent_subscription" in watcher.statuses())
             pipeline = feed.lines[0].pipeline
-            assert pipeline.books.downstream.downstream is watcher  # nothing stands in the way any more
+            assert pipeline.books.downstream is watcher  # nothing stands in the way any more
             sim.inject(Disconnect())
             await watcher.until(lambda: watcher.statuses().count("connected") == 2)
-            await watcher.until(lambda: pipeline.books.downstream.downstream is watcher)  # it has waited once more
+            await watcher.until(lambda: pipeline.books.downstream is watcher)  # it has waited once more
             feed.stop()
             await running
     writer.close()
@@ -103,10 +103,8 @@ async def test_what_has_come_is_not_told(watcher: Watcher) -> None:
             Binance(), [Subscription("BTC-USDT")], watcher, config=QUICK, endpoints=sim_endpoints(sim)
         ) as feed:
             running = asyncio.ensure_future(feed.run())
-            await watcher.until(
-                lambda: feed.lines and feed.lines[0].pipeline.books.downstream.downstream is not watcher
-            )
-            await watcher.until(lambda: feed.lines[0].pipeline.books.downstream.downstream is watcher)
+            await watcher.until(lambda: feed.lines and feed.lines[0].pipeline.books.downstream is not watcher)
+            await watcher.until(lambda: feed.lines[0].pipeline.books.downstream is watcher)
             feed.stop()
             await running
     assert watcher.statuses() == ["connected"]
