@@ -92,6 +92,7 @@ class Liveness:
     Whether data come, of all that is subscribed: a silence beyond what is usual is told as FeedStatus("silent"), and
     the connection is made anew. Where a quiet market would explain it, FeedStatus("quiet") is told once, at `ceiling`,
     and nothing is done. A connection that has brought no frame at all within `first_frame` seconds is made anew, too.
+    `silence_timeout`, where it is given, is the only rule instead.
 
     Whether one subscription brings data, on a connection that does: FeedStatus("stalled") is told, and that one
     subscription is ended and made anew, where the exchange has messages for that.
@@ -153,7 +154,7 @@ class Liveness:
                 return self._reconnect("dead", f"no pong for {idle - config.ping_interval:.1f} s")
             stalled = activity.look(elapsed, MAX_RENEWED)
             silence = activity.silence
-            if frames == first and age >= self._first_frame:
+            if self._silence_timeout is None and frames == first and age >= self._first_frame:
                 return self._reconnect("silent", f"no message for {age:.1f} s, since it was connected")
             if silence > (self._silence_timeout or activity.threshold):
                 activity.gave_up()
@@ -172,6 +173,8 @@ class Liveness:
 
     async def _renew(self, instrument: Instrument, channel: str, lasted: float) -> None:
         """Tell that a subscription has stalled, and make it anew."""
+        if (instrument.raw_symbol, channel) not in self._line.plan.serves:  # while others were made anew
+            return
         messages = renewal(self._line.exchange, self._line.plan, instrument, channel)
         what = "subscribed anew" if messages else "the exchange has no message to subscribe it anew"
         self._line.tell("stalled", f"{instrument.raw_symbol} {channel}: no data for {lasted:.1f} s; {what}")
@@ -188,7 +191,7 @@ class Liveness:
 def renewal(
     exchange: Exchange, plan: ConnectionPlan, instrument: Instrument, channel: str
 ) -> list[bytes | Callable[[int], bytes]]:
-    """Return what ends the subscription to a channel of an instrument and makes it anew; nothing where that cannot be.
+    """Return what ends the subscription to a channel of an instrument and makes it anew; nothing where nothing does.
 
     What shares a topic with it is subscribed anew, too.
     """

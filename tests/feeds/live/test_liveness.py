@@ -13,10 +13,12 @@ import msgspec
 import pytest
 
 from feeds import session
+from feeds.errors import ConfigError
 from feeds.events import EventHandler, Quote
 from feeds.exchange import ConnectionPlan, Endpoints, exchange
 from feeds.instrument import Instruments
 from feeds.live.feed import FeedConfig, LiveFeed
+from feeds.live.handler import load_config
 from feeds.live.liveness import Liveness, LivenessConfig, renewal
 from feeds.pipeline import Pipeline
 from feeds.recording import Kind, RecordingWriter, open_session
@@ -152,6 +154,11 @@ async def test_a_connection_that_brings_nothing_at_all_is_made_anew() -> None:
 async def test_a_timeout_that_is_set_is_kept() -> None:
     peer = Peer(silence_timeout=3.0)
     assert await peer.run("d", "h" * 60) == [(4.5, "silent", "no data for 3.8 s")]
+
+
+async def test_a_timeout_that_is_set_is_the_only_rule() -> None:
+    peer = Peer(silence_timeout=3600.0)
+    assert await peer.run("p" * 1000) == []
 
 
 async def test_time_for_which_the_loop_was_held_up_is_no_silence() -> None:
@@ -318,6 +325,16 @@ async def test_a_connection_whose_other_end_is_gone_is_dead(watcher: Watcher) ->
 
 
 # --- configuration --------------------------------------------------------------------------------
+
+
+def test_a_file_sets_thresholds(tmp_path: Path) -> None:
+    path = tmp_path / "feeds.toml"
+    text = '[[feeds]]\nexchange = "binance"\nsymbols = ["BTC-USDT"]\nconfig.liveness.stall_timeouts.book = 5\n'
+    path.write_text(text)
+    assert load_config(path).feeds[0].config.liveness == LivenessConfig(stall_timeouts={"book": 5.0})
+    path.write_text(text.replace(".book", ".boook"))
+    with pytest.raises(ConfigError, match="found boook = 5"):
+        load_config(path)
 
 
 @pytest.mark.parametrize(
