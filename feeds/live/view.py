@@ -263,7 +263,6 @@ def draw(picture: Picture, width: int, height: int) -> Group:
     lines = [*top, *rows, *latency, *below_lines][:height]
     for line in lines:
         line.truncate(width, overflow="ellipsis")
-        line.no_wrap = True
     return Group(*lines)
 
 

@@ -173,6 +173,10 @@ def test_those_that_fit_are_shown_and_how_many_more_there_are() -> None:
     ]
 
 
+def test_what_is_too_long_for_a_line_is_cut() -> None:
+    assert lines(many(1), 30, 5)[-1] == "22:13:19 exchange-0[0]: disco…"
+
+
 def test_a_narrow_terminal_gets_the_columns_that_matter() -> None:
     picture = many(10, exchanges=2)
     shown = {width: lines(picture, width, 40)[3:5] for width in (80, 70, 51, 40, 25)}
