@@ -2,6 +2,7 @@
 """Times as exchanges write them, in ns since the epoch. ValueError for what is no time; 0 stands for unknown."""
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport INT64_MAX, int64_t
+from libc.string cimport memcmp
 
 __all__ = ["iso_ns", "ms_ns", "seconds_ns", "unix_ns", "us_ns"]
 
@@ -42,12 +43,13 @@ cdef _scaled(object number, int64_t factor, object value):
     return number * factor
 
 
-cdef int _digits(const char* p, int count) except -1:
+cdef inline int _digits(const char* p, int count) noexcept nogil:
+    """Return the number that `count` digits are, -1 where one is none."""
     cdef int value = 0
     cdef int i
     for i in range(count):
         if not c'0' <= p[i] <= c'9':
-            raise ValueError("expected a digit")
+            return -1
         value = value * 10 + (p[i] - c'0')
     return value
 
@@ -65,27 +67,34 @@ def iso_ns(str value not None):
     """Return an ISO 8601 time in UTC: "2023-10-06T17:35:55.440295Z". Digits beyond ns are dropped; years before 1970 give 0."""
     cdef Py_ssize_t size
     cdef const char* p = PyUnicode_AsUTF8AndSize(value, &size)
+    cdef int64_t ns = iso_time(p, size)
+    if ns < 0:
+        raise ValueError(f"expected a time like 2023-10-06T17:35:55.440295Z, found {value[:40]!r}")
+    return ns
+
+
+cdef int64_t iso_time(const char* p, Py_ssize_t size) noexcept nogil:
     cdef Py_ssize_t i = 19
     cdef int64_t ns = 0
     cdef int64_t unit = 100_000_000
     cdef int64_t seconds
     cdef int year, month, day, hour, minute, second
-    try:
-        if size < 19 or p[4] != c'-' or p[7] != c'-' or (p[10] != c'T' and p[10] != c' ') or p[13] != c':' or p[16] != c':':
-            raise ValueError()
-        year, month, day = _digits(p, 4), _digits(p + 5, 2), _digits(p + 8, 2)
-        hour, minute, second = _digits(p + 11, 2), _digits(p + 14, 2), _digits(p + 17, 2)
-        if not (1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second <= 60 and year < 2262):
-            raise ValueError()
-        if i < size and p[i] == c'.':
+    if size < 19 or p[4] != c'-' or p[7] != c'-' or (p[10] != c'T' and p[10] != c' ') or p[13] != c':' or p[16] != c':':
+        return -1
+    year, month, day = _digits(p, 4), _digits(p + 5, 2), _digits(p + 8, 2)
+    hour, minute, second = _digits(p + 11, 2), _digits(p + 14, 2), _digits(p + 17, 2)
+    if not (0 <= year < 2262 and 1 <= month <= 12 and 1 <= day <= 31 and 0 <= hour < 24 and 0 <= minute < 60
+            and 0 <= second <= 60):
+        return -1
+    if i < size and p[i] == c'.':
+        i += 1
+        while i < size and c'0' <= p[i] <= c'9':
+            ns += (p[i] - c'0') * unit
+            unit //= 10
             i += 1
-            while i < size and c'0' <= p[i] <= c'9':
-                ns += (p[i] - c'0') * unit
-                unit //= 10
-                i += 1
-        if not (i == size or (i == size - 1 and p[i] == c'Z') or value[i:] in ("+00:00", "+0000")):
-            raise ValueError()
-    except ValueError:
-        raise ValueError(f"expected a time like 2023-10-06T17:35:55.440295Z, found {value[:40]!r}") from None
+    size -= i
+    if not (size == 0 or (size == 1 and p[i] == c'Z') or (size == 6 and memcmp(p + i, b"+00:00", 6) == 0)
+            or (size == 5 and memcmp(p + i, b"+0000", 5) == 0)):
+        return -1
     seconds = (_days(year, month, day) * 24 + hour) * 3600 + minute * 60 + second
     return seconds * 1_000_000_000 + ns if seconds > 0 else 0

@@ -38,7 +38,7 @@ _SYMBOL = re.compile(rb'"symbol":"([^"]+)"')
 _EXCERPT_SIZE = 60
 _START_SIZE = 4096               # bytes of a file that tell its format
 _FIRST_LINES = (
-    ("tardis", re.compile(rb"\s*\d{4}-\d\d-\d\dT[\d:.]+Z ")),
+    ("tardis", re.compile(rb'\s*(?:\d{4}-\d\d-\d\dT[\d:.]+Z |\{\s*"localTimestamp")')),
     ("cryptofeed", re.compile(rb"\s*(?:(?:wss?|https?)://\S+ (?:<->|<-|->) \d|\d+(?:\.\d+)?: |configuration: )")),
 )
 
@@ -264,6 +264,12 @@ cdef class CollectorReader(RawSource):
         self.first_ts = min(int(line[1]), 0x7fffffffffffffff)
         if stream is not None:
             self._set_stream(PyBytes_AS_STRING(stream[1]), PyBytes_GET_SIZE(stream[1]))
+
+    def _ahead(self):
+        """Return the lines that have been read ahead, without those that are empty or cut off."""
+        text = bytes(memoryview(self.buffer)[: self.filled])
+        lines = text.split(b"\n")
+        return [line.rstrip(b"\r") for line in (lines if self.at_end else lines[:-1] or lines) if line.strip()]
 
     cdef int _note_stream(self) except -1:
         """Remember the stream of the current message, for the snapshot that may follow."""

@@ -22,6 +22,28 @@ cdef class CryptofeedReader(TextReader):
         object _reply                   # its next message
 
 
-# The raw format of tardis.dev: ISO time, a space, the message; an empty line where the connection was lost.
-cdef class TardisReader(TextReader):
-    cdef bint _is_connected
+# The longest text that is looked at for a time.
+cdef enum:
+    MAX_TIME_SIZE = 40
+
+
+# The raw format of tardis.dev (ISO time, a space, the message) and the stream of tardis-machine (an object of both), a
+# message a line; an empty line where the connection was lost.
+cdef class TardisReader(CollectorReader):
+    cdef:
+        # The message in hand, which waits until what comes before it has been told. In `buffer`, or in `_parsed`.
+        const char* _message
+        Py_ssize_t _message_size
+        int64_t _message_ts
+        bint _is_waiting
+        bint _was_lost                  # the connection, before it
+        bytes _parsed
+
+        bint _is_connected
+        int64_t _last_ts                # of the last message told
+        bytes _held                     # the payload of what the file implies
+
+    cdef bint _tell(self, int kind, int64_t ts_recv, bytes text) except -1
+    cdef bint _read_message(self) except -1
+    cdef bint _parse_line(self) except -1
+    cdef bint _set_time(self, const char* text, Py_ssize_t size) except -1

@@ -32,11 +32,14 @@ class CryptofeedReader(TextReader):
         **limits: Any,
     ) -> None: ...
 
-class TardisReader(TextReader):
-    """Read the raw format of tardis.dev: lines `ISO-TIME MESSAGE`, times with 100 ns digits; plain or gzip.
+class TardisReader(CollectorReader):
+    """Read what tardis.dev has recorded, a message a line: its raw files, `ISO-TIME MESSAGE`, and what tardis-machine
+    streams from its HTTP endpoint `/replay`, `{"localTimestamp":"ISO-TIME","message":MESSAGE}`.
 
-    An empty line means that the recorder was disconnected. The exchange is recognised by its messages where only one
-    sends such. Damage is treated as by `CollectorReader`, whose limits are accepted; raises as `CryptofeedReader` does.
+    An empty line means that the recorder was disconnected. tardis-machine writes that one at once and messages 32 at a
+    time, so that in its stream it may stand up to 31 messages early. What its WebSocket endpoint `/ws-replay` sends has
+    no receive times, and cannot be read. The exchange is recognised by its messages where only one sends such. Damage is
+    treated as by `CollectorReader`, whose limits are accepted; raises as `CryptofeedReader` does.
     """
 
     def __init__(

@@ -5,15 +5,18 @@ import re
 from collections import deque
 from pathlib import Path
 
+import msgspec
 import orjson
 
-from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
+from libc.string cimport memchr, memcmp
 
 from feeds.recording.message cimport (
     KIND_BINARY, KIND_CONNECTED, KIND_DISCONNECTED, KIND_NOTE, KIND_REPLY, KIND_SENT, KIND_SOURCE, KIND_TEXT, LAST_IN_BATCH,
 )
+
+from feeds.times cimport iso_time
 
 from feeds.exchange import exchange as find_exchange
 from feeds.exchange import exchange_of_messages, exchange_of_url
@@ -27,7 +30,12 @@ _RECEIVED_LINE = re.compile(rb"(\d+(?:\.\d+)?): (.*)", re.DOTALL)
 _CONFIGURATION = b"configuration: "
 _HEADER = re.compile(rb" header: \{[^{}]*\}$")       # of a REST reply, behind its body
 _CAPTURE_NAME = re.compile(r"(.+)\.ws\.\d+\.0(\.gz|\.zst)?")
-_TARDIS_LINE = re.compile(rb"(\d{4}-\d\d-\d\dT[\d:.]+Z) (.*)", re.DOTALL)
+# In a raw file and in a stream: what tells of both kinds of lines whose messages they are.
+_TIMED_LINE = re.compile(rb'(?:\{\s*"localTimestamp":\s*")?(\d{4}-\d\d-\d\dT[\d:.]+Z)(?: |"\s*,\s*"message":\s*)(.*)', re.DOTALL)
+_TARDIS_LINE = "an ISO time, a space and a message, or an object of localTimestamp and message"
+_LOST = b"an empty line: the recorder was disconnected"
+cdef bytes _STREAM_TIME = b'{"localTimestamp":"'
+cdef bytes _STREAM_MESSAGE = b'","message":'
 _MESSAGES_AHEAD = 200            # looked at to find out whose they are
 _EXCERPT_SIZE = 60
 
@@ -82,12 +90,6 @@ cdef class TextReader(CollectorReader):
 
     def _expected(self):
         raise NotImplementedError
-
-    def _ahead(self):
-        """Return the lines that have been read ahead, without those that are empty or cut off."""
-        text = bytes(memoryview(self.buffer)[: self.filled])
-        lines = text.split(b"\n")
-        return [line.rstrip(b"\r") for line in (lines if self.at_end else lines[:-1] or lines) if line.strip()]
 
     def _declaration(self, url):
         return orjson.dumps({"exchange": self.exchange, "url": url})
@@ -212,43 +214,133 @@ def _beside(path):
     return replies if replies.is_file() else None
 
 
-cdef class TardisReader(TextReader):
-    """Read the raw format of tardis.dev."""
+class _StreamLine(msgspec.Struct):
+    """A line of tardis-machine's HTTP endpoint `/replay`. https://docs.tardis.dev/tardis-machine/replaying-historical-data
+
+    {"localTimestamp":"2019-06-01T00:00:01.7810000Z","message":{"table":"trade","action":"partial","data":[]}}
+    """
+
+    localTimestamp: str
+    message: msgspec.Raw
+
+
+_stream_line = msgspec.json.Decoder(_StreamLine)
+
+
+cdef class TardisReader(CollectorReader):
+    """Read what tardis.dev has recorded: its raw files, and what tardis-machine streams from its HTTP endpoint `/replay`.
+
+    An empty line says that the recorder lost its connection. tardis-machine writes that one at once and messages 32 at a
+    time, so that in its stream it may stand up to 31 messages early.
+    """
 
     def __init__(self, path, *, exchange=None, **limits):
         CollectorReader.__init__(self, path, exchange=exchange, **limits)
 
+    cdef bint advance(self) except -1:
+        self.payload = NULL
+        self.source = 1
+        if not self.is_declared and self.declaration is not None:
+            self.is_declared = True
+            self._tell(KIND_SOURCE, self.first_ts, self.declaration)
+            self._declare(0)
+            return True
+        if not self._is_waiting:
+            self._is_waiting = self._read_message()
+            if self._was_lost:
+                self._was_lost = False
+                if self._is_connected:
+                    self._is_connected = False
+                    return self._tell(KIND_DISCONNECTED, self._last_ts, _LOST)
+            if not self._is_waiting:
+                return False
+        if not self._is_connected:
+            self._is_connected = True
+            return self._tell(KIND_CONNECTED, self._message_ts, b"")
+        self._is_waiting = False
+        self.flags = KIND_TEXT | LAST_IN_BATCH
+        self.ts_recv = self._last_ts = self._message_ts
+        self.payload = self._message
+        self.size = self._message_size
+        return True
+
+    cdef bint _tell(self, int kind, int64_t ts_recv, bytes text) except -1:
+        """Make what the file implies the current message."""
+        self._held = text
+        self.flags = kind
+        self.ts_recv = ts_recv
+        self.payload = PyBytes_AS_STRING(text)
+        self.size = PyBytes_GET_SIZE(text)
+        return True
+
+    cdef bint _read_message(self) except -1:
+        """Take the next message in hand, and note whether the connection was lost before it; False at the end."""
+        cdef int64_t lines
+        cdef Py_ssize_t damages
+        cdef bint found
+        while True:
+            lines, damages = self.lines, self.damage_count
+            found = self._next_line()
+            if self.lines > lines + found and self.damage_count == damages:
+                self._was_lost = True
+            if not found or self._is_message():
+                return found
+
+    cdef bint _is_message(self) except -1:
+        cdef const char* line = self.line
+        cdef const char* end
+        cdef Py_ssize_t size = self.line_size
+        cdef Py_ssize_t start = 0
+        if line[0] == c"{":
+            # As the server writes it. What was written anew by somebody else, or is perhaps cut off, is parsed.
+            if self.is_unterminated or not _begins(line, size, _STREAM_TIME) or line[size - 1] != c"}":
+                return self._parse_line()
+            start = PyBytes_GET_SIZE(_STREAM_TIME)
+            end = <const char*> memchr(line + start, c'"', min(size - start, <Py_ssize_t> MAX_TIME_SIZE))
+            if end == NULL or not _begins(end, line + size - end, _STREAM_MESSAGE):
+                return self._parse_line()
+            self._message = end + PyBytes_GET_SIZE(_STREAM_MESSAGE)
+            self._message_size = line + size - 1 - self._message
+        else:
+            end = <const char*> memchr(line, c" ", min(size, <Py_ssize_t> MAX_TIME_SIZE))
+            if end == NULL:
+                return self._reject(_TARDIS_LINE)
+            self._message = end + 1
+            self._message_size = line + size - self._message
+        return self._set_time(line + start, end - line - start)
+
+    cdef bint _parse_line(self) except -1:
+        try:
+            parsed = _stream_line.decode(PyBytes_FromStringAndSize(self.line, self.line_size))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self._reject(_TARDIS_LINE)
+        time = parsed.localTimestamp.encode()
+        self._parsed = bytes(parsed.message)
+        self._message = PyBytes_AS_STRING(self._parsed)
+        self._message_size = PyBytes_GET_SIZE(self._parsed)
+        return self._set_time(PyBytes_AS_STRING(time), PyBytes_GET_SIZE(time))
+
+    cdef bint _set_time(self, const char* text, Py_ssize_t size) except -1:
+        cdef int64_t ts = iso_time(text, size)
+        if ts < 0:
+            return self._reject(_TARDIS_LINE)
+        self._message_ts = ts
+        return True
+
     def _look_ahead(self, exchange):
-        lines = [match for line in self._ahead() if (match := _TARDIS_LINE.fullmatch(line))]
+        lines = [match for line in self._ahead()[:_MESSAGES_AHEAD] if (match := _TIMED_LINE.fullmatch(line))]
         if not lines:
             found = repr(bytes(memoryview(self.buffer)[: min(self.filled, _EXCERPT_SIZE)]))
-            raise NotARecording(f"{self.path}: expected lines 'ISO-TIME MESSAGE', found {found}")
+            raise NotARecording(f"{self.path}: expected lines that are {_TARDIS_LINE}, found {found}")
         if exchange is None:
-            exchange = exchange_of_messages(match[2] for match in lines[:_MESSAGES_AHEAD])
+            exchange = exchange_of_messages(match[2] for match in lines)
             if exchange is None:
                 raise RecordingError(f"{self.path}: expected an exchange to be given, or messages that only one sends, found "
                                      f"{lines[0][2][:_EXCERPT_SIZE]!r}")
         self.exchange = exchange
-        self._push(KIND_SOURCE, 1, iso_ns(lines[0][1].decode()), self._declaration(""))
+        self.declaration = orjson.dumps({"exchange": exchange, "url": ""})
+        self.first_ts = iso_ns(lines[0][1].decode())
 
-    def _take_line(self, line):
-        match = _TARDIS_LINE.fullmatch(line)
-        if match is None:
-            return False
-        try:
-            ts = iso_ns(match[1].decode())
-        except ValueError:
-            return False
-        if not self._is_connected:
-            self._is_connected = True
-            self._push(KIND_CONNECTED, 1, ts, b"")
-        self._push(KIND_TEXT | LAST_IN_BATCH, 1, ts, match[2])
-        return True
 
-    def _take_empty(self):
-        if self._is_connected:
-            self._is_connected = False
-            self._push(KIND_DISCONNECTED, 1, self._last_ts, b"an empty line: the recorder was disconnected")
-
-    def _expected(self):
-        return "an ISO time, a space and a message"
+cdef inline bint _begins(const char* text, Py_ssize_t size, bytes with_) noexcept:
+    return size > PyBytes_GET_SIZE(with_) and memcmp(text, PyBytes_AS_STRING(with_), PyBytes_GET_SIZE(with_)) == 0

@@ -58,14 +58,22 @@ def tardis(captures: Path) -> bytes:
     return b"\n".join(lines) + b"\n"
 
 
+def tardis_machine(captures: Path) -> bytes:
+    """The same as tardis-machine streams it."""
+    lines = [line.split(b" ", 1) for line in tardis(captures).splitlines()]
+    return b"".join(
+        b'{"localTimestamp":"%b","message":%b}\n' % (line[0], line[1]) if line[0] else b"\n" for line in lines
+    )
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress], ids=["plain", "gzip", "zstd"])
-@pytest.mark.parametrize("content", [collector, cryptofeed, tardis])
+@pytest.mark.parametrize("content", [collector, cryptofeed, tardis, tardis_machine])
 def test_the_events_of_a_foreign_recording_are_those_of_our_copy(
     content: Callable[[Path], bytes], pack: Callable[[bytes], bytes], captures: Path, tmp_path: Path
 ) -> None:
     foreign, ours = tmp_path / "foreign", tmp_path / "ours.feeds"
     foreign.write_bytes(pack(content(captures)))
-    exchange = "binance" if content is tardis else None  # whose messages do not tell which of its markets they are of
+    exchange = "binance" if content in (tardis, tardis_machine) else None  # whose messages do not tell which of its markets they are of
     with open_recording(foreign, exchange=exchange) as source:
         messages = copy_recording(source, ours)
         declared = source.sources

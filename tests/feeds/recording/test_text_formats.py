@@ -5,6 +5,7 @@ import zlib
 from datetime import datetime, timezone
 
 import pytest
+import zstandard
 
 from feeds.recording import (
     CryptofeedReader,
@@ -34,6 +35,12 @@ TARDIS = [
     f"2022-05-13T16:27:06.0000001Z {TRADE}",
     "",
     f"2022-05-13T16:27:09.0000000Z {TRADE}",
+]
+
+
+# What GET /replay of tardis-machine answers: https://docs.tardis.dev/tardis-machine/replaying-historical-data
+STREAM = [
+    f'{{"localTimestamp":"{line[:28]}","message":{line[29:]}}}' if line else "" for line in TARDIS
 ]
 
 
@@ -149,8 +156,14 @@ def test_the_books_of_binance_are_joined_with_their_replies(captures):
 # --- tardis.dev -----------------------------------------------------------------------------------
 
 
-def test_lines_and_lost_connections():
-    with TardisReader(file_of(TARDIS)) as source:
+def rewritten(line):
+    """A line of tardis-machine as another program would write it."""
+    return line.replace('"localTimestamp":"', '"localTimestamp": "').replace('","message":', '", "message": ')
+
+
+@pytest.mark.parametrize("lines", [TARDIS, STREAM], ids=["raw file", "stream"])
+def test_lines_and_lost_connections(lines):
+    with TardisReader(file_of(lines)) as source:
         found = messages(source)
         assert (source.exchange, source.damages) == ("okx", [])
     assert [(kind.name, ts) for kind, _, ts, _, _ in found] == [
@@ -165,15 +178,49 @@ def test_lines_and_lost_connections():
     assert {m[4] for m in found if m[0] == Kind.TEXT} == {TRADE}
 
 
-def test_the_same_traffic_gives_the_same_events_in_every_format(captures, tmp_path):
-    """A capture, rewritten as tardis.dev stores such traffic."""
-    path = tmp_path / "okx.gz"
-    with open_recording(captures / "exchanges" / "OKX.ws.1.0.gz") as source, gzip.open(path, "wb") as file:
+def test_a_stream_that_somebody_wrote_anew_has_the_same_messages():
+    with TardisReader(file_of(map(rewritten, STREAM))) as one, TardisReader(file_of(STREAM)) as other:
+        assert messages(one) == messages(other)
+
+
+def test_a_stream_whose_names_stand_the_other_way_round():
+    line = f'{{"message":{TRADE},"localTimestamp":"2022-05-13T16:27:06.0000001Z"}}'
+    with TardisReader(file_of([STREAM[0], line])) as source:
+        assert messages(source)[-1] == (Kind.TEXT, 1, 1652459226_000000100, "", TRADE)
+
+
+@pytest.mark.parametrize("lines", [TARDIS, STREAM], ids=["raw file", "stream"])
+@pytest.mark.parametrize("empty", [1, 3])
+def test_a_connection_that_is_lost_at_the_end(lines, empty):
+    kinds = [message[0].name for message in messages(TardisReader(file_of([*lines[:2], *[""] * empty])))]
+    assert kinds == ["SOURCE", "CONNECTED", "TEXT", "TEXT", "DISCONNECTED"]
+
+
+def test_a_stream_that_is_cut_off_loses_its_last_line_only():
+    text = file_of(STREAM).read()
+    for cut in range(len(text) - len(STREAM[-1]) + 1, len(text) - 1):
+        with TardisReader(io.BytesIO(text[:cut])) as source:
+            assert [m[0] for m in messages(source)].count(Kind.TEXT) == 2
+            (damage,) = source.damages or [None]
+            assert (damage.line, damage.lost_bytes) == (4, cut - len(text) + len(STREAM[-1]) + 1)
+    with TardisReader(io.BytesIO(text[:-1])) as source:  # all of it, but for the line's end
+        assert [m[0] for m in messages(source)].count(Kind.TEXT) == 3
+
+
+@pytest.mark.parametrize("line", [b"%b %b\n", b'{"localTimestamp":"%b","message":%b}\n'], ids=["raw file", "stream"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress], ids=["plain", "gzip", "zstd"])
+def test_the_same_traffic_gives_the_same_events_in_every_format(line, pack, captures, tmp_path):
+    """A capture, rewritten as tardis.dev stores such traffic, and as tardis-machine streams it."""
+    path = tmp_path / "okx"
+    lines = []
+    with open_recording(captures / "exchanges" / "OKX.ws.1.0.gz") as source:
         for message in source:
             if message.kind == Kind.TEXT:
                 seconds, fraction = divmod(message.ts_recv, 10**9)
                 moment = datetime.fromtimestamp(seconds, timezone.utc)
-                file.write(f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction // 100:07d}Z ".encode() + message.payload + b"\n")
+                time = f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction // 100:07d}Z".encode()
+                lines.append(line % (time, message.payload))
+    path.write_bytes(pack(b"".join(lines)))
     with open_recording(captures / "exchanges" / "OKX.ws.1.0.gz") as one, open_recording(path) as other:
         assert isinstance(other, TardisReader)
         expected, found = events(one), events(other)
@@ -187,9 +234,15 @@ def test_messages_that_nobody_recognises_need_an_exchange():
     assert TardisReader(file_of(lines), exchange="kraken").exchange == "kraken"
 
 
-@pytest.mark.parametrize("line", ["x", "2022-05-13 {}", "2022-99-13T16:27:05.5Z {}", "1652459225.5: {}"])
-def test_malformed_lines_of_tardis_are_reported_and_skipped(line):
-    with TardisReader(file_of([TARDIS[0], line, TARDIS[1]])) as source:
+@pytest.mark.parametrize(
+    "line",
+    ["x", "2022-05-13 {}", "2022-99-13T16:27:05.5Z {}", "1652459225.5: {}", "{}", "[]", '{"localTimestamp":"2022","message":{}}',
+     '{"localTimestamp":"2022-05-13T16:27:05.5Z"}', '{"localTimestamp":"2022-05-13T16:27:05.5Z","message":',
+     '{"localTimestamp":1,"message":{}}', '{"localTimestamp":"' + "2" * 100 + '","message":{}}'],
+)  # fmt: skip
+@pytest.mark.parametrize("lines", [TARDIS, STREAM], ids=["raw file", "stream"])
+def test_malformed_lines_of_tardis_are_reported_and_skipped(lines, line):
+    with TardisReader(file_of([lines[0], line, lines[1]])) as source:
         assert len(events(source).trades) == 2
         assert [damage.line for damage in source.damages] == [2]
 
@@ -204,6 +257,8 @@ def test_malformed_lines_of_tardis_are_reported_and_skipped(line):
         (CAPTURE[3:], CryptofeedReader),
         (TARDIS, TardisReader),
         (["", *TARDIS], TardisReader),
+        (["", *STREAM], TardisReader),
+        ([rewritten(line) for line in STREAM], TardisReader),
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
