@@ -32,6 +32,7 @@ from feeds.events import EventHandler
 from feeds.exchange import Endpoints, exchange_ids
 from feeds.exchange import exchange as find_exchange
 from feeds.inspection import Inspection, when
+from feeds.inspection_page import page
 from feeds.latency import Latency
 from feeds.live.view import View
 from feeds.recording import RawMessage, RawSource, open_session, session_files
@@ -534,16 +535,36 @@ def diff(
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @_format_option
 @_exchange_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per file.")
-def inspect(files: tuple[str, ...], format: Format, exchange: str | None, as_json: bool) -> None:
-    """Say what is in recordings: spans, connections, counts per channel and symbol, gaps."""
+@click.option("--silence", type=float, default=5.0, show_default=True, help="Seconds without a message that are told.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per file; docs/inspection.md says what is in it.")
+@click.option("--html", type=click.Path(dir_okay=False), help="Write a page with plots, which needs no other file.")
+def inspect(
+    files: tuple[str, ...], format: Format, exchange: str | None, silence: float, as_json: bool, html: str | None
+) -> None:
+    """Say what is in recordings: spans, connections, rates, gaps, silences, bursts, clock skew, damage.
+
+    \b
+    feeds inspect session.feeds                     for a person
+    feeds inspect session.feeds --html page.html    with plots of rate, latency, spread and depth over time
+    feeds inspect session.feeds --json | jq .book_gaps
+
+    Every file is read once, to its end, in constant memory: of what could be any number, 1,000 are listed and the others
+    counted.
+    """
+    inspections = []
     for path in files:
         with _progress("inspecting") as progress:
-            found = Inspection.of(path, format=format, exchange=exchange, progress=progress)
+            found = Inspection.of(path, format=format, exchange=exchange, silence=silence, progress=progress)
         if as_json:
             click.echo(json.dumps(found.as_dict()))
-        else:
+        elif html is None:
             found.print(out)
+        if html is not None:
+            inspections.append(found)
+    if html is not None:
+        Path(html).write_text(page(inspections), encoding="utf-8")
+        if not as_json:
+            out.print(f"wrote {html} ({os.path.getsize(html):,} bytes)")
 
 
 @commands.command()
