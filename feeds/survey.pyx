@@ -45,6 +45,8 @@ cdef extern from *:
 class Periods:
     """Stretches of time: how many, how long together, and the longest `MAX_LISTED` of them."""
 
+    __slots__ = ("_longest", "count", "total_ns")
+
     def __init__(self):
         self.count = 0
         self.total_ns = 0
@@ -72,6 +74,8 @@ class Periods:
 
 class Moments:
     """Things that happened at a time: how many, and the first `MAX_LISTED` of them."""
+
+    __slots__ = ("count", "listed")
 
     def __init__(self):
         self.count = 0

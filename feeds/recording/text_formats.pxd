@@ -46,4 +46,5 @@ cdef class TardisReader(CollectorReader):
     cdef bint _tell(self, int kind, int64_t ts_recv, bytes text) except -1
     cdef bint _read_message(self) except -1
     cdef bint _parse_line(self) except -1
+    cdef int _take_snapshot(self) except -1
     cdef bint _set_time(self, const char* text, Py_ssize_t size) except -1

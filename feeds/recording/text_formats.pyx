@@ -34,6 +34,11 @@ _CAPTURE_NAME = re.compile(r"(.+)\.ws\.\d+\.0(\.gz|\.zst)?")
 _TIMED_LINE = re.compile(rb'(?:\{\s*"localTimestamp":\s*")?(\d{4}-\d\d-\d\dT[\d:.]+Z)(?: |"\s*,\s*"message":\s*)(.*)', re.DOTALL)
 _TARDIS_LINE = "an ISO time, a space and a message, or an object of localTimestamp and message"
 _LOST = b"an empty line: the recorder was disconnected"
+# tardis.dev puts the REST snapshots of Binance's books among the messages:
+# {"stream":"btcusdt@depthSnapshot","generated":true,"data":{"lastUpdateId":8,"bids":[["1.5","2"]],"asks":[]}}
+_GENERATED = re.compile(rb'\{"stream":"([^"@]+)@depthSnapshot[^"]*",(?:"generated":true,)?"data":(?=\{)')
+cdef bytes _STREAM = b'{"stream":"'
+cdef bytes _SNAPSHOT = b"@depthSnapshot"
 cdef bytes _STREAM_TIME = b'{"localTimestamp":"'
 cdef bytes _STREAM_MESSAGE = b'","message":'
 _MESSAGES_AHEAD = 200            # looked at to find out whose they are
@@ -262,7 +267,26 @@ cdef class TardisReader(CollectorReader):
         self.ts_recv = self._last_ts = self._message_ts
         self.payload = self._message
         self.size = self._message_size
+        self.tag = b""
+        if _begins(self.payload, self.size, _STREAM):
+            self._take_snapshot()
         return True
+
+    cdef int _take_snapshot(self) except -1:
+        """Where the message is a snapshot of a book of Binance, make it the reply that it was to the recorder."""
+        cdef Py_ssize_t start = PyBytes_GET_SIZE(_STREAM)
+        cdef const char* name = <const char*> memchr(self.payload + start, c"@", min(self.size - start, 64))
+        if name == NULL or not _begins(name, self.payload + self.size - name, _SNAPSHOT):
+            return 0
+        match = _GENERATED.match(PyBytes_FromStringAndSize(self.payload, min(self.size, 256)))
+        if match is None or self.payload[self.size - 1] != c"}":
+            return 0
+        self.flags = KIND_REPLY
+        self.tag = match[1].upper()
+        start = match.end()
+        self.payload += start
+        self.size -= start + 1
+        return 0
 
     cdef bint _tell(self, int kind, int64_t ts_recv, bytes text) except -1:
         """Make what the file implies the current message."""

@@ -50,6 +50,8 @@ def tardis(captures: Path) -> bytes:
     lines = []
     for line in collector(captures).splitlines():
         ts, payload = line.split(b" ", 1)
+        if payload.startswith(b'{"lastUpdateId"'):
+            payload = b'{"stream":"btcusdt@depthSnapshot","generated":true,"data":%b}' % payload
         if payload.startswith(b'{"stream"'):
             second = datetime.fromtimestamp(int(ts) // 10**9, timezone.utc)
             lines.append(f"{second:%Y-%m-%dT%H:%M:%S}.{int(ts) % 10**9 // 100:07d}Z ".encode() + payload)

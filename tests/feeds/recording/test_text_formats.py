@@ -227,6 +227,28 @@ def test_the_same_traffic_gives_the_same_events_in_every_format(line, pack, capt
     assert [repr(event) for event in found.events] == [repr(event) for event in expected.events]
 
 
+@pytest.mark.parametrize("name", ["depthSnapshot", "depthSnapshot@100ms"])
+def test_snapshots_that_tardis_put_among_the_messages_make_the_books_live(name):
+    snapshot = '{"lastUpdateId":10,"bids":[["1.5","1"]],"asks":[["1.6","2"]]}'
+    change = '{"stream":"nknusdt@depth","data":{"e":"depthUpdate","E":1633998523963,"s":"NKNUSDT","U":11,"u":12,"b":[],"a":[]}}'
+    lines = [
+        f"2021-10-12T00:28:43.0000000Z {change}",
+        f'2021-10-12T00:28:44.0000000Z {{"stream":"nknusdt@{name}","generated":true,"data":{snapshot}}}',
+    ]
+    with TardisReader(file_of(lines), exchange="binance") as source:
+        assert messages(source)[-1] == (Kind.REPLY, 1, 1633998524_000000000, "NKNUSDT", snapshot)
+    with TardisReader(file_of(lines), exchange="binance") as source:
+        assert events(source).updates[-1].book.last_id == 12
+
+
+@pytest.mark.parametrize(
+    "message", ['{"stream":"a@depthSnapshot","data":[1]}', '{"stream":"a@depthSnapshot","x":1,"data":{}}', '{"stream":"a"}']
+)
+def test_what_only_looks_like_a_snapshot_is_a_message(message):
+    with TardisReader(file_of([f"2021-10-12T00:28:43.0000000Z {message}"]), exchange="binance") as source:
+        assert messages(source)[-1] == (Kind.TEXT, 1, 1633998523_000000000, "", message)
+
+
 def test_messages_that_nobody_recognises_need_an_exchange():
     lines = ['2022-05-13T16:27:05.5037491Z {"hello":1}']
     with pytest.raises(RecordingError, match="expected an exchange to be given"):
