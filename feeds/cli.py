@@ -536,7 +536,9 @@ def diff(
 @_format_option
 @_exchange_option
 @click.option("--silence", type=float, default=5.0, show_default=True, help="Seconds without a message that are told.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per file; docs/inspection.md says what is in it.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object per file; docs/inspection.md says what is in it."
+)
 @click.option("--html", type=click.Path(dir_okay=False), help="Write a page with plots, which needs no other file.")
 def inspect(
     files: tuple[str, ...], format: Format, exchange: str | None, silence: float, as_json: bool, html: str | None

@@ -26,7 +26,14 @@ _FORMATS = {
     TardisReader: "tardis",
 }
 _KINDS = tuple(name for name in COUNTED if name not in ("snapshots", "gaps", "checksum_failures"))
-_RARE = ("ticker", "funding", "open_interest", "liquidation", "candle", "checksum_failures")  # shown where there are any
+_RARE = (
+    "ticker",
+    "funding",
+    "open_interest",
+    "liquidation",
+    "candle",
+    "checksum_failures",
+)  # shown where there are any
 
 
 @dataclass
@@ -195,7 +202,8 @@ class Inspection:
                 "Messages in a batch",
                 [
                     {
-                        "messages": f"{row['least']:,}" + (f" to {row['most']:,}" if row["most"] > row["least"] else ""),
+                        "messages": f"{row['least']:,}"
+                        + (f" to {row['most']:,}" if row["most"] > row["least"] else ""),
                         "batches": row["batches"],
                     }
                     for row in self.batches["sizes"]

@@ -258,7 +258,9 @@ def _plot(time: _Time, curves: list[Curve], stretches: list[Stretch]) -> str:
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{_text(words)}</text>')
     for stretch in stretches[:MARKS]:
         x, to = time.x(stretch.start), time.x(stretch.end)
-        told = f"<title>{_text(f'{when(stretch.start)}, {duration(stretch.end - stretch.start)}: {stretch.what}')}</title>"
+        told = (
+            f"<title>{_text(f'{when(stretch.start)}, {duration(stretch.end - stretch.start)}: {stretch.what}')}</title>"
+        )
         if stretch.end > stretch.start:
             width = max(1.0, to - x)
             parts.append(
@@ -293,11 +295,7 @@ def _runs(curve: Curve, time: _Time, stretches: list[Stretch]) -> Iterator[list[
     for point in curve.points:
         if run:
             before, now = time.middle(run[-1][0]), time.middle(point[0])
-            if (
-                bisect(starts, before) < bisect(starts, now)
-                if curve.holds
-                else point[0] - run[-1][0] > BRIDGED + 1
-            ):
+            if bisect(starts, before) < bisect(starts, now) if curve.holds else point[0] - run[-1][0] > BRIDGED + 1:
                 yield run
                 run = []
         run.append(point)

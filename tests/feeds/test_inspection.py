@@ -35,7 +35,9 @@ def record(path: Path) -> Path:
         one = writer.add_source("binance", "wss://one.example/ws", ts_recv=T0)
         two = writer.add_source("binance", "wss://two.example/ws", ts_recv=T0)
 
-        def write(ts: int, source: int, payload: str, *, last: bool = True, kind: int = Kind.TEXT, tag: str = "") -> None:
+        def write(
+            ts: int, source: int, payload: str, *, last: bool = True, kind: int = Kind.TEXT, tag: str = ""
+        ) -> None:
             flags = kind | (LAST_IN_BATCH if last and kind == Kind.TEXT else 0)
             writer.write(RawMessage(ts, source, flags, tag, payload.encode()))
 
@@ -193,7 +195,14 @@ def test_a_recording_without_messages(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("ns", "text"),
-    [(0, "0 ns"), (999, "999 ns"), (1000, "1.00 us"), (12_345, "12.3 us"), (-1_500_000, "-1.50 ms"), (90 * S, "90.0 s")],
+    [
+        (0, "0 ns"),
+        (999, "999 ns"),
+        (1000, "1.00 us"),
+        (12_345, "12.3 us"),
+        (-1_500_000, "-1.50 ms"),
+        (90 * S, "90.0 s"),
+    ],
 )
 def test_durations_have_three_digits(ns: int, text: str) -> None:
     assert duration(ns) == text

@@ -75,7 +75,9 @@ def test_the_events_of_a_foreign_recording_are_those_of_our_copy(
 ) -> None:
     foreign, ours = tmp_path / "foreign", tmp_path / "ours.feeds"
     foreign.write_bytes(pack(content(captures)))
-    exchange = "binance" if content in (tardis, tardis_machine) else None  # whose messages do not tell which of its markets they are of
+    exchange = (
+        "binance" if content in (tardis, tardis_machine) else None
+    )  # whose messages do not tell which of its markets they are of
     with open_recording(foreign, exchange=exchange) as source:
         messages = copy_recording(source, ours)
         declared = source.sources

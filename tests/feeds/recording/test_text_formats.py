@@ -39,9 +39,7 @@ TARDIS = [
 
 
 # What GET /replay of tardis-machine answers: https://docs.tardis.dev/tardis-machine/replaying-historical-data
-STREAM = [
-    f'{{"localTimestamp":"{line[:28]}","message":{line[29:]}}}' if line else "" for line in TARDIS
-]
+STREAM = [f'{{"localTimestamp":"{line[:28]}","message":{line[29:]}}}' if line else "" for line in TARDIS]
 
 
 def file_of(lines):
@@ -242,7 +240,8 @@ def test_snapshots_that_tardis_put_among_the_messages_make_the_books_live(name):
 
 
 @pytest.mark.parametrize(
-    "message", ['{"stream":"a@depthSnapshot","data":[1]}', '{"stream":"a@depthSnapshot","x":1,"data":{}}', '{"stream":"a"}']
+    "message",
+    ['{"stream":"a@depthSnapshot","data":[1]}', '{"stream":"a@depthSnapshot","x":1,"data":{}}', '{"stream":"a"}'],
 )
 def test_what_only_looks_like_a_snapshot_is_a_message(message):
     with TardisReader(file_of([f"2021-10-12T00:28:43.0000000Z {message}"]), exchange="binance") as source:
