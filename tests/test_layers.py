@@ -34,6 +34,6 @@ def test_what_is_pure_imports_no_socket_no_loop_and_no_clock() -> None:
         name = path.relative_to(PROJECT).as_posix()
         if name.startswith((*SHELLS, "feeds/clock.", "feeds/latency.")):
             continue
-        if name.startswith("feeds/recording/writer."):  # its thread keeps the disk off the data path
+        if name.startswith(("feeds/recording/writer.", "feeds/recording/ahead.")):  # whose threads change nothing
             continue
         assert not {i for i in imports(path) if i in impure or i.partition(".")[0] in impure}, name

@@ -67,7 +67,7 @@ cdef class RawSource:
     cdef int _declare(self, int64_t offset) except -1
 
 
-# Reader of our own format (docs/recording-format.md). Holds one block in memory, stored and raw.
+# Reader of our own format (docs/recording-format.md). Holds one block in memory, stored and raw; two where it reads ahead.
 cdef class RecordingReader(RawSource):
     cdef:
         readonly int version
@@ -91,6 +91,9 @@ cdef class RecordingReader(RawSource):
         bint after_damage           # blocks missing just here have been reported
         int64_t rescan_budget       # bytes of damaged blocks that may still be searched for a block inside
         object decompressor
+        Py_ssize_t max_window_size
+        readonly bint reads_ahead   # the next block is decompressed on another thread
+        object _ahead               # ReadAhead, once needed
 
         # After seek(): offsets of blocks to be read first, for nothing but the declarations in them.
         list declaring
@@ -104,4 +107,5 @@ cdef class RecordingReader(RawSource):
     cpdef int64_t skip_all(self) except -1
     cdef bint _next_block(self) except -1
     cdef int _end_block(self) except -1
+    cdef bint _end_load(self, int64_t after, Py_ssize_t raw_size, problem) except -1
     cdef int _skip_damaged_record(self) except -1

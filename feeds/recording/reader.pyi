@@ -77,6 +77,10 @@ class RecordingReader(RawSource):
     `max_block_size` bounds the memory, which is twice that; blocks that want more are damage. `salvage` takes a file
     whose first bytes are damaged for a recording if there is a block of one in it.
 
+    With `read_ahead` a thread decompresses the next block while one is read, for which the memory is four times
+    `max_block_size`; what is returned, and when damage is told, does not depend on it. By default that is done where there
+    is a second processor. `close()` ends the thread.
+
     `metadata` is that of the segment being read: a file that was appended to has several, and `run` counts them.
 
     Raises `NotARecording`, `UnsupportedVersion`, OSError; `RecordingDamaged` at the first damage when `strict`, here
@@ -91,7 +95,10 @@ class RecordingReader(RawSource):
         max_block_size: int = ...,
         max_damages: int = 1000,
         salvage: bool = False,
+        read_ahead: bool | None = None,
     ) -> None: ...
+    @property
+    def reads_ahead(self) -> bool: ...
     @property
     def index(self) -> list[IndexEntry]:
         """Where the blocks of messages and the segments are: from the file, or, where it has none, by reading it."""

@@ -15,6 +15,7 @@ from libc.string cimport memcmp
 from feeds.recording.message cimport KIND_MASK, KIND_SOURCE, RawMessage, kernel_time, make_message
 from feeds.recording.record cimport MAX_SOURCE, MAX_TAG_SIZE, get_varint, unzigzag
 
+from feeds.recording.ahead import ReadAhead, decompress
 from feeds.recording.errors import Damage, NotARecording, RecordingDamaged, UnsupportedVersion
 from feeds.recording.format import (
     BLOCK_END,
@@ -44,6 +45,7 @@ __all__ = ["RawSource", "RecordingReader"]
 
 cdef Py_ssize_t MAX_DECLARED_SIZE = 64 << 20
 cdef Py_ssize_t SCAN_SIZE = 1 << 20
+MIN_AHEAD_SIZE = 64 << 10        # of a block: a smaller one is read in the time that a thread takes to begin
 cdef uint64_t MAX_FLAGS = 0x7fffffff
 
 
@@ -148,7 +150,7 @@ cdef class RecordingReader(RawSource):
 
     def __init__(
         self, path, *, bint strict=False, Py_ssize_t max_block_size=MAX_BLOCK_SIZE, Py_ssize_t max_damages=1000,
-        bint salvage=False,
+        bint salvage=False, read_ahead=None,
     ):
         if not 0 < max_block_size <= MAX_BLOCK_SIZE:
             raise ValueError(f"max_block_size: expected 1 to {MAX_BLOCK_SIZE}, found {max_block_size}")
@@ -159,7 +161,9 @@ cdef class RecordingReader(RawSource):
         self.stored = bytearray()
         self.declaring = []
         # A frame that needs more memory than the largest block is refused. Windows are powers of two from 1 KiB.
-        self.decompressor = zstandard.ZstdDecompressor(max_window_size=max(1024, 1 << (max_block_size - 1).bit_length()))
+        self.max_window_size = max(1024, 1 << (max_block_size - 1).bit_length())
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=self.max_window_size)
+        self.reads_ahead = _processors() > 1 if read_ahead is None else read_ahead
         self._open(path)
         self.rescan_budget = self.total_bytes + MAX_BLOCK_SIZE
         try:
@@ -238,6 +242,9 @@ cdef class RecordingReader(RawSource):
     cpdef close(self):
         self.position = self.end = NULL
         self.remaining = 0
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.close()
         RawSource.close(self)
 
     cdef int _skip_damaged_record(self) except -1:
@@ -300,6 +307,8 @@ cdef class RecordingReader(RawSource):
             self.remaining = header.messages
             self.previous_ts = 0
             if header.raw_size:
+                if self.reads_ahead and not self.only_declarations:
+                    self._begin_next()
                 return True
             self._end_block()
         return False
@@ -469,6 +478,10 @@ cdef class RecordingReader(RawSource):
         cdef Py_ssize_t raw_size = header.raw_size
         cdef int64_t after = self.offset + <int64_t> BLOCK_HEADER_SIZE + stored_size
         cdef bint is_stored_raw = header.compression == COMPRESSION_NONE
+        found = None if self._ahead is None else self._ahead.take(self.offset, self.raw)
+        if found is not None:
+            self.raw, problem = found
+            return self._end_load(after, raw_size, problem)
         if len(self.raw) < raw_size + 1:
             # One more than needed, so that a frame that is too long shows. Never shrunk, so never more than two blocks.
             self.raw = bytearray(max(raw_size + 1, min(2 * len(self.raw), self.max_block_size + 1)))
@@ -488,9 +501,14 @@ cdef class RecordingReader(RawSource):
                 if stored_size != raw_size:
                     problem = f"{stored_size} bytes"
             elif header.compression == COMPRESSION_ZSTD:
-                problem = self._decompress(stored, raw_size)
+                with memoryview(self.raw)[:raw_size + 1] as raw:
+                    problem = decompress(self.decompressor, stored, raw)
             elif header.type == BLOCK_MESSAGES:
                 problem = f"compression {header.compression}"
+        return self._end_load(after, raw_size, problem)
+
+    cdef bint _end_load(self, int64_t after, Py_ssize_t raw_size, problem) except -1:
+        """The block ends at `after`. False if its content is damaged: that is reported."""
         self.offset = after
         self.bytes_read = after
         if problem is None:
@@ -503,18 +521,22 @@ cdef class RecordingReader(RawSource):
         ))
         return False
 
-    def _decompress(self, stored, Py_ssize_t raw_size):
-        """Fill `raw`; return what is wrong, or None."""
-        try:
-            # The stream interface is the one that writes into memory we own. It takes the whole frame in one call.
-            with (
-                memoryview(self.raw)[:raw_size + 1] as raw,
-                self.decompressor.stream_reader(stored, read_size=max(1, len(stored)), closefd=False) as stream,
-            ):
-                size = stream.readinto(raw)
-        except zstandard.ZstdError as error:
-            return str(error)
-        return None if size == raw_size else f"{size} bytes or more"
+    def _begin_next(self):
+        """Have the next block decompressed meanwhile, if it is large and nothing is wrong with it; else it is read in its turn."""
+        data = self._read_at(self.offset, BLOCK_HEADER_SIZE)
+        header = unpack_block_header(data) if len(data) == BLOCK_HEADER_SIZE else None
+        if (
+            header is None or header.session != self.session or header.type != BLOCK_MESSAGES
+            or header.compression != COMPRESSION_ZSTD or header.stored_size > header.raw_size
+            or not MIN_AHEAD_SIZE <= header.raw_size <= self.max_block_size
+        ):
+            return
+        stored = self._read_at(self.offset + <int64_t> BLOCK_HEADER_SIZE, header.stored_size)
+        if len(stored) != header.stored_size or zlib.crc32(stored) != header.checksum:
+            return
+        if self._ahead is None:
+            self._ahead = ReadAhead(self.max_window_size)
+        self._ahead.begin(self.offset, stored, header.raw_size)
 
     def _follows(self, header):
         """Count the block. False if it has been read before; missing ones are reported."""
@@ -640,6 +662,13 @@ cdef class RecordingReader(RawSource):
                 break
             done += n
         return done
+
+
+def _processors():
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _excerpt(data):
