@@ -225,7 +225,10 @@ cdef class RecordingReader(RawSource):
         self.ts_recv = <int64_t> self.previous_ts
         self.source = <int> source
         self.flags = <int> flags
-        if <uint64_t> PyBytes_GET_SIZE(self.tag) != tag_size or memcmp(PyBytes_AS_STRING(self.tag), p, tag_size) != 0:
+        if (
+            <uint64_t> PyBytes_GET_SIZE(self.tag) != tag_size
+            or tag_size != 0 and memcmp(PyBytes_AS_STRING(self.tag), p, tag_size) != 0
+        ):
             self.tag = PyBytes_FromStringAndSize(<const char*> p, <Py_ssize_t> tag_size)
         p += tag_size
         self.extension = <const char*> p

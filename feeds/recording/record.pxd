@@ -37,9 +37,13 @@ cdef inline uint8_t* put_varint(uint8_t* p, uint64_t value) noexcept nogil:
 cdef inline const uint8_t* get_varint(const uint8_t* p, const uint8_t* end, uint64_t* value) noexcept nogil:
     cdef uint64_t result = 0
     cdef int shift = 0
-    if p < end and p[0] < 0x80:         # nearly always
-        value[0] = p[0]
-        return p + 1
+    if end - p >= 2:                    # one byte or two: nearly always
+        if p[0] < 0x80:
+            value[0] = p[0]
+            return p + 1
+        if p[1] < 0x80:
+            value[0] = <uint64_t> (p[0] & 0x7f) | <uint64_t> p[1] << 7
+            return p + 2
     while p < end:
         if shift == 63 and p[0] > 1:
             return NULL
