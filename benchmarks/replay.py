@@ -6,19 +6,20 @@
     python benchmarks/replay.py --tardis-dev node_modules/tardis-dev   with tardis-dev, a package of node
     python benchmarks/replay.py --callgrind                        and instructions per message of ours: minutes
 
-The same session stands in three files: in our own format (zstd, as `feeds convert` writes it), in the collector format and
-as tardis.dev stores it (gzip both). What is in a figure is everything from opening the file to its end: reading,
-decompression, splitting it into messages, decoding, sequence checks, the book, conflation, and the strategy's callbacks.
+The same session stands in three files: in our own format (zstd, as `feeds convert` writes it), in the collector format
+and as tardis.dev stores it (gzip both). What is in a figure is everything from opening a file to its end: reading,
+decompression, splitting into messages, decoding, sequence checks, the book, conflation, and the strategy's callbacks.
 Every message is a batch of its own, so conflation saves nothing here. Ours are the strategies in `strategies/`.
 
 Of the peers, tardis-dev gets its own format: gunzip, lines, JSON.parse, its mappers of trades, books and best bids and
 offers, and its OrderBook, whose top is read after each change. It fetches its files and keeps them on disk before it
-replays; that is left out. cryptofeed has no replay: its message handler gets the lines of the collector file, with callbacks
-that count. hftbacktest converts the collector file into the array that it backtests on, without a book or a strategy.
-The books of all that have one must end with as many levels and the same best prices; a difference ends the run.
+replays; that is left out. cryptofeed has no replay: its message handler gets the lines of the collector file, with
+callbacks that do nothing. hftbacktest converts the collector file into the array that it backtests on, without book or
+strategy. The books of all that have one must end with the same number of levels and best prices, else the run ends.
 
-Programs take turns: each round runs each once, in a process of its own, and takes the median of its passes there. Wall time
-and CPU time (of all threads) are of the same passes; the table has medians over the rounds, and ratios taken inside a round.
+Programs take turns: each round runs each once, in a process of its own, and takes the median of its passes there. Wall
+time and CPU time (of all threads) are of the same passes; the table has medians over the rounds, and ratios inside a
+round.
 """
 
 from __future__ import annotations
@@ -236,8 +237,9 @@ def report(records: list[Record], programs: list[Program], absent: dict[str, str
     lines = [
         "# From a file to the strategy",
         "",
-        f"The {records[0]['n']:,} messages of `{options.capture.name}`, from a compressed file on disk, in memory by then.",
-        f"Rounds: {options.rounds}; messages a second of wall time, CPU time of all threads, {options.pinned}. {machine()}",
+        f"The {records[0]['n']:,} messages of `{options.capture.name}`, from compressed files in the system's cache.",
+        f"Rounds: {options.rounds}; messages a second of wall time, CPU time of all threads; {options.pinned}.",
+        machine(),
         "The last column compares CPU time. What is in a figure: the docstring of `benchmarks/replay.py`.",
         "",
         *table(records, programs),

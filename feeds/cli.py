@@ -550,8 +550,8 @@ def inspect(
     feeds inspect session.feeds --html page.html    with plots of rate, latency, spread and depth over time
     feeds inspect session.feeds --json | jq .book_gaps
 
-    Every file is read once, to its end, in constant memory: of what could be any number, 1,000 are listed and the others
-    counted.
+    Every file is read once, to its end, in constant memory: of what could be any number, 1,000 are listed and the
+    others counted.
     """
     inspections = []
     for path in files:

@@ -239,10 +239,11 @@ class Inspection:
     def headline(self) -> list[str]:
         """Return the recording in three lines."""
         seconds = (self.last - self.first) / 1e9
+        rate = f"{self._rate(self.messages):,.1f} a second"
         return [
             f"{self.path}  {self.format}, {self.size:,} bytes",
             f"{when(self.first)} to {when(self.last)} ({seconds:,.3f} s)",
-            f"{self.records:,} records, {self.messages:,} messages received, {self._rate(self.messages):,.1f} a second; "
+            f"{self.records:,} records, {self.messages:,} messages received, {rate}; "
             f"{self.batches['count']:,} batches, the largest of {self.batches['largest']:,}",
         ]
 

@@ -30,12 +30,15 @@ STYLE = """
   --one: #4493f8; --other: #db6d28; --bad: #f85149; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page); max-width: 900px;
   margin: 2rem auto; padding: 0 1rem; }
-h1, h2, h3 { line-height: 1.2; overflow-wrap: anywhere; } h2 { margin-top: 2.5rem; } p { color: var(--soft); margin: .3rem 0; }
+h1, h2, h3, h4 { line-height: 1.2; overflow-wrap: anywhere; } h2 { margin-top: 2.5rem; }
+p { color: var(--soft); margin: .3rem 0; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; white-space: nowrap; }
-th, td { padding: .15rem .7rem; border-bottom: 1px solid var(--line); text-align: right; font-variant-numeric: tabular-nums; }
+th, td { padding: .15rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
+  font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-weight: 600; } .text { text-align: left; }
 svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
-.grid { stroke: var(--line); fill: none; } .band { stroke: none; opacity: .25; } .curve { fill: none; stroke-width: 1.4; stroke-linecap: round; }
+.grid { stroke: var(--line); fill: none; } .band { stroke: none; opacity: .25; }
+.curve { fill: none; stroke-width: 1.4; stroke-linecap: round; }
 .one { stroke: var(--one); } .band.one, .key.one { fill: var(--one); } .other { stroke: var(--other); }
 .band.other, .key.other { fill: var(--other); } .shade { fill: var(--bad); opacity: .18; }
 .mark { stroke: var(--bad); stroke-dasharray: 3 2; }
@@ -61,7 +64,7 @@ class Stretch(NamedTuple):
 
 
 def page(inspections: list[Inspection]) -> str:
-    """Return the HTML of all of them, one after the other. Well-formed XML as well; a few hundred kB at the most for each."""
+    """Return the HTML of all of them, one after the other. Well-formed XML as well; some 100 kB for each."""
     title = "What is in " + (inspections[0].path if len(inspections) == 1 else f"{len(inspections)} recordings")
     parts = [
         "<!DOCTYPE html>",
@@ -153,8 +156,8 @@ def _symbol_plots(inspection: Inspection, time: _Time, rows: list[SymbolTally]) 
         return
     yield "<h3>Spread and depth</h3>"
     yield (
-        "<p>The best ask less the best bid, and the quantities at the best bid and ask, in the exchange's units: the mean of "
-        "each slot in the band from the least to the greatest. Shaded: the book was not in sync.</p>"
+        "<p>The best ask less the best bid, and the quantities at the best bid and ask, in the exchange's units: the "
+        "mean of each slot in the band from the least to the greatest. Shaded: the book was not in sync.</p>"
     )
     if len(rows) > PLOTTED:
         yield f"<p>The {PLOTTED} symbols with the most events, of {len(rows):,}.</p>"

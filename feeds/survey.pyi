@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 COUNTED: tuple[str, ...]
-"""What is counted of an instrument: events by kind, `snapshots` among those of the book, `gaps` and `checksum_failures`."""
+"""What is counted of an instrument: events by kind, of those of the book `snapshots`, `gaps`, `checksum_failures`."""
 
 class Periods:
     """Stretches of time: how many, how long together, and the longest thousand of them."""
@@ -58,7 +58,7 @@ class Series:
         """Return (slot, least, mean, greatest, how many) of every slot that has values."""
 
 class Skew:
-    """How much later than `ts_event` an exchange's events were received, ns; negative where the clocks disagree so far."""
+    """How much later than `ts_event` an exchange's events were received, ns; negative where clocks disagree so far."""
 
     @property
     def count(self) -> int:
@@ -70,7 +70,7 @@ class Skew:
     @property
     def series(self) -> Series: ...
     def quantile(self, q: float) -> int:
-        """Return what a share `q` (0 to 1) of them does not exceed, within 3.2 % of its distance from the first of them.
+        """Return what a share `q` (0 to 1) of them does not exceed, within 3.2 % of its distance from the first.
 
         Distances of 18 minutes and more are one. ValueError where there are none.
         """

@@ -2,8 +2,8 @@
 
 usage: cryptofeed_replay.py EXCHANGE FILE PASSES; one JSON object on stdout, as replay.py writes it of ours.
 
-cryptofeed subscribes to aggregated trades where the capture has single ones: those are told in its words, before the clock
-starts, in a file of their own.
+cryptofeed subscribes to aggregated trades where the capture has single ones: those are told in its words, in a file of
+their own, before the clock starts.
 """
 
 from __future__ import annotations
@@ -37,11 +37,10 @@ class Replies:
         pass
 
 
-def reworded(path):
-    """Return a file with aggregated trades, and the snapshot."""
+def reword(path, output):
+    """Write a file with aggregated trades, and return the snapshot."""
     snapshot = ""
-    file = tempfile.NamedTemporaryFile(suffix=".gz")
-    with gzip.open(path, "rt") as lines, gzip.open(file.name, "wt", compresslevel=6) as out:
+    with gzip.open(path, "rt") as lines, gzip.open(output, "wt", compresslevel=6) as out:
         for line in lines:
             ts, _, text = line.partition(" ")
             if text.startswith('{"lastUpdateId"'):
@@ -56,7 +55,7 @@ def reworded(path):
                 data.pop("X", None)
                 text = json.dumps(message, separators=(",", ":")) + "\n"
             out.write(f"{ts} {text}")
-    return file, snapshot
+    return snapshot
 
 
 async def play(path, snapshot, cls, symbol):
@@ -83,13 +82,15 @@ def main():
     exchange, path, passes = sys.argv[1:]
     logging.disable(logging.CRITICAL)
     cls, symbol = EXCHANGES[exchange]
-    file, snapshot = reworded(path)
     wall, cpu = [], []
-    for _ in range(int(passes)):
-        began, used = time.perf_counter_ns(), time.process_time_ns()
-        n, top = asyncio.run(play(file.name, snapshot, cls, symbol))
-        wall.append(time.perf_counter_ns() - began)
-        cpu.append(time.process_time_ns() - used)
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/reworded.gz"
+        snapshot = reword(path, file)
+        for _ in range(int(passes)):
+            began, used = time.perf_counter_ns(), time.process_time_ns()
+            n, top = asyncio.run(play(file, snapshot, cls, symbol))
+            wall.append(time.perf_counter_ns() - began)
+            cpu.append(time.process_time_ns() - used)
     print(json.dumps({"n": n, "wall": statistics.median(wall), "cpu": statistics.median(cpu), "top": top}))
 
 

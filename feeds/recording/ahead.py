@@ -36,8 +36,8 @@ class _Job:
 class ReadAhead:
     """A thread that decompresses one block at a time, without the GIL. Used by one reader; ends with it.
 
-    Most of the time the reader's thread is in compiled code, which does not give the GIL away. So it waits until the thread
-    has begun, which then needs the GIL no more before the reader waits for the block.
+    Most of the time the reader's thread is in compiled code, which does not give the GIL away. So it waits until the
+    thread has begun, which then needs the GIL no more before the reader waits for the block.
     """
 
     def __init__(self, max_window_size: int) -> None:
@@ -60,7 +60,7 @@ class ReadAhead:
         self._job.began.acquire()
 
     def take(self, offset: int, spare: bytearray) -> tuple[bytearray, str | None] | None:
-        """Return the content of the block at `offset` and what is wrong with it; None where another block was begun, or none.
+        """Return the content of the block at `offset` and what is wrong with it; None where it was not begun.
 
         `spare` is kept for a later block where there is a result.
         """

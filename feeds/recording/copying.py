@@ -15,6 +15,7 @@ __all__ = ["copy_recording"]
 
 PROGRESS_RECORDS = 20_000  # between two calls of `progress`
 MAX_PENDING_BLOCKS = 64
+COMPRESSION_LEVEL = 6  # written once, read often: smaller, and faster to decompress, than at the level of live
 _OF_THE_FILE = ("software", "created", "clock", "session", "part")  # which the new one has of its own
 _NEVER = 1e9  # seconds: nothing but a full block is written
 
@@ -62,6 +63,7 @@ def _writer(source: RawSource, output: str | os.PathLike[str], *, append: bool) 
         output,
         metadata=described | {"converted": source.path},
         flush_interval=_NEVER,
+        compression_level=COMPRESSION_LEVEL,
         max_pending_blocks=MAX_PENDING_BLOCKS,
         on_full="stop",
         append=append,

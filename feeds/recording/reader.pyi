@@ -78,8 +78,8 @@ class RecordingReader(RawSource):
     whose first bytes are damaged for a recording if there is a block of one in it.
 
     With `read_ahead` a thread decompresses the next block while one is read, for which the memory is four times
-    `max_block_size`; what is returned, and when damage is told, does not depend on it. By default that is done where there
-    is a second processor. `close()` ends the thread.
+    `max_block_size`; what is returned, and when damage is told, does not depend on it. By default that is done where
+    there is a second processor. `close()` ends the thread.
 
     `metadata` is that of the segment being read: a file that was appended to has several, and `run` counts them.
 

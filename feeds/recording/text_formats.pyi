@@ -38,9 +38,9 @@ class TardisReader(CollectorReader):
 
     An empty line means that the recorder was disconnected. tardis-machine writes that one at once and messages 32 at a
     time, so that in its stream it may stand up to 31 messages early. What its WebSocket endpoint `/ws-replay` sends has
-    no receive times, and cannot be read. Snapshots of Binance's books, which tardis.dev fetches and puts among the messages
-    (`STREAM@depthSnapshot`), become `Kind.REPLY`. The exchange is recognised by its messages where only one sends such. Damage is
-    treated as by `CollectorReader`, whose limits are accepted; raises as `CryptofeedReader` does.
+    no receive times, and cannot be read. Snapshots of Binance's books, which tardis.dev fetches and puts among the
+    messages (`STREAM@depthSnapshot`), become `Kind.REPLY`. The exchange is recognised by its messages where only one
+    sends such. Damage is treated as by `CollectorReader`, whose limits are accepted; raises as `CryptofeedReader` does.
     """
 
     def __init__(

@@ -14,7 +14,10 @@ from replay import FILES, FORMATS, Program, make_files, measure, run_rounds, tab
 
 from feeds.recording import Kind, TardisReader, open_recording
 
-DEPTH = '{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1,"s":"BTCUSDT","U":%d,"u":%d,"b":[["99.5","1"]],"a":[]}}'
+DEPTH = (
+    '{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":1,"s":"BTCUSDT","U":%d,"u":%d,"b":[["99.5","1"]],'
+    '"a":[]}}'
+)
 LINES = [
     DEPTH % (9, 12),
     '{"lastUpdateId":10,"bids":[["100.00","2"]],"asks":[["100.20","3.00"],["100.30","1"]]}',
@@ -87,7 +90,7 @@ def test_books_that_differ_end_the_run() -> None:
 
 
 def test_the_table_has_medians_and_ratios_inside_a_round() -> None:
-    programs = [Program(title, "tardis", lambda: {}) for title in ("ours", "tardis-dev")]
+    programs = [Program(title, "tardis", dict) for title in ("ours", "tardis-dev")]
     records = [
         {
             "title": title,

@@ -92,8 +92,8 @@ def test_connections(found: dict[str, Any]) -> None:
                                  DEPTH % (1700000000000, 14, 14),
                                  '{"stream":"btcusdt@avgPrice","data":{"e":"avgPrice"}}')))  # fmt: skip
     assert one == {
-        "source": 1, "exchange": "binance", "url": "wss://one.example/ws", "messages": 7, "per_second": 0.35, "bursts": 4,
-        "largest_batch": 3, "checksum_failures": 0, "disconnects": 1, "reasons": {"reset by peer": 1},
+        "source": 1, "exchange": "binance", "url": "wss://one.example/ws", "messages": 7, "per_second": 0.35,
+        "bursts": 4, "largest_batch": 3, "checksum_failures": 0, "disconnects": 1, "reasons": {"reset by peer": 1},
     }  # fmt: skip
     assert (two["url"], two["messages"], two["disconnects"], two["reasons"]) == ("wss://two.example/ws", 2, 0, {})
     assert found["disconnects"] == {

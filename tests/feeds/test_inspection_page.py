@@ -15,7 +15,7 @@ from feeds import cli
 from feeds.inspection import Inspection
 from feeds.inspection_page import _Scale, page
 from feeds.recording import LAST_IN_BATCH, Kind, RawMessage, RecordingWriter
-from tests.feeds.test_inspection import MS, S, T0, record
+from tests.feeds.test_inspection import MS, T0, S, record
 
 EVIL = "</title><script>alert(1)</script>&\"'\x00\x1b[31m"
 STREAM = '{"stream":"%s@bookTicker","data":{"u":1,"s":"%s","b":"100","B":"1","a":"%s","A":"3"}}'
@@ -70,8 +70,8 @@ def titles(tree: ET.Element) -> list[str]:
 def test_the_page_has_the_tables_and_the_plots(tmp_path: Path) -> None:
     tree = parsed(page([Inspection.of(str(record(tmp_path / "a.feeds")))]))
     assert titles(tree) == [
-        "Over time", "Messages a second", "Latency", "binance", "Spread and depth", "binance BTCUSDT", "binance ETHUSDT",
-        "Connections", "Events", "Disconnects", "Connections without a message for 5.00 s and more",
+        "Over time", "Messages a second", "Latency", "binance", "Spread and depth", "binance BTCUSDT",
+        "binance ETHUSDT", "Connections", "Events", "Disconnects", "Connections without a message for 5.00 s and more",
         "Books that were not in sync", "Received after the exchange's time of the event", "Most messages at once",
         "Messages in a batch",
     ]  # fmt: skip
