@@ -167,7 +167,10 @@ class Inspection:
         ]
         absent = {kind for kind in _RARE if not any(row[kind] for row in symbols)}
         symbols = [{name: value for name, value in row.items() if name not in absent} for row in symbols]
-        connections = [{name: v for name, v in row.items() if name != "reasons"} for row in self.connections]
+        hidden = {"reasons"} | {
+            name for name in ("checksum_failures", "disconnects") if not any(row[name] for row in self.connections)
+        }
+        connections = [{name: v for name, v in row.items() if name not in hidden} for row in self.connections]
         tables: list[tuple[str, list[dict[str, Any]]]] = [
             ("Connections", connections),
             ("Events", symbols),
@@ -279,7 +282,7 @@ def duration(ns: int) -> str:
     for unit, factor in (("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1000)):
         if size >= factor:
             value = ns / factor
-            digits = max(0, 3 - len(str(int(abs(value)))))
+            digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
             return f"{value:,.{digits}f} {unit}"
     return f"{ns} ns"
 

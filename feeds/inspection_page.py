@@ -144,7 +144,7 @@ def _rates(counted: list[Point], time: _Time) -> tuple[list[Point], list[Point]]
     by_slot = {point[0]: point for point in counted}
     for i in range(time.slots):
         _, _, _, most, count = by_slot.get(i, (i, 0.0, 0.0, 0.0, 0))
-        mean = count * 1e9 / time.length(i)
+        mean = count * 1e9 / max(time.length(i), min(time.slot_ns, PEAK_NS))  # the last slot may be next to nothing
         peak = max(mean, most * 1e9 / PEAK_NS)
         means.append((i, mean, mean, mean, count))
         peaks.append((i, peak, peak, peak, count))
@@ -276,7 +276,11 @@ def _plot(time: _Time, curves: list[Curve], stretches: list[Stretch]) -> str:
             upper = " ".join(f"{time.x_of_slot(i):.1f},{scale.y(high):.1f}" for i, _, _, high, _ in run)
             lower = " ".join(f"{time.x_of_slot(i):.1f},{scale.y(low):.1f}" for i, low, _, _, _ in reversed(run))
             means = " ".join(f"{time.x_of_slot(i):.1f},{scale.y(mean):.1f}" for i, _, mean, _, _ in run)
-            if len(run) == 1:  # which round ends make a dot
+            if curve.holds:
+                means += (
+                    f" {time.x(_until(time.middle(run[-1][0]), stretches, time.last)):.1f},{scale.y(run[-1][2]):.1f}"
+                )
+            elif len(run) == 1:  # which round ends make a dot
                 means += " " + means
             if any(low != high for _, low, _, high, _ in run):
                 parts.append(f'<polygon class="band {colour}" points="{upper} {lower}"/>')
@@ -304,6 +308,11 @@ def _runs(curve: Curve, time: _Time, stretches: list[Stretch]) -> Iterator[list[
         run.append(point)
     if run:
         yield run
+
+
+def _until(ts: int, stretches: list[Stretch], end: int) -> int:
+    """Return when the first of the stretches begins after `ts`, `end` where none does."""
+    return min((stretch.start for stretch in stretches if stretch.start > ts), default=end)
 
 
 def _number(value: float) -> str:

@@ -526,6 +526,12 @@ cdef class RecordingReader(RawSource):
 
     def _begin_next(self):
         """Have the next block decompressed meanwhile, if it is large and nothing is wrong with it; else it is read in its turn."""
+        try:
+            self._begin_block()
+        except (OSError, RuntimeError):          # told in its turn; there is no other thread to be had
+            self.reads_ahead = False
+
+    def _begin_block(self):
         data = self._read_at(self.offset, BLOCK_HEADER_SIZE)
         header = unpack_block_header(data) if len(data) == BLOCK_HEADER_SIZE else None
         if (

@@ -325,6 +325,8 @@ cdef class TardisReader(CollectorReader):
                 return self._parse_line()
             self._message = end + PyBytes_GET_SIZE(_STREAM_MESSAGE)
             self._message_size = line + size - 1 - self._message
+            if self._message_size == 0:
+                return self._reject(_TARDIS_LINE)
         else:
             end = <const char*> memchr(line, c" ", min(size, <Py_ssize_t> MAX_TIME_SIZE))
             if end == NULL:

@@ -200,6 +200,7 @@ def test_a_recording_without_messages(tmp_path: Path) -> None:
         (999, "999 ns"),
         (1000, "1.00 us"),
         (12_345, "12.3 us"),
+        (9_996, "10.0 us"),
         (-1_500_000, "-1.50 ms"),
         (90 * S, "90.0 s"),
     ],

@@ -78,6 +78,36 @@ def test_the_thread_of_a_reader_that_nobody_closed_ends() -> None:
     assert not thread.is_alive()
 
 
+def test_where_no_thread_can_be_had_blocks_are_read_in_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with RecordingReader(io.BytesIO(RECORDED), read_ahead=True) as reader:
+        assert sum(1 for _ in reader) == 49
+        assert not reader.reads_ahead
+
+
+class Failing(io.BytesIO):
+    """A disk that has a bad place."""
+
+    def seek(self, at: int, whence: int = 0) -> int:
+        if at > len(RECORDED) // 2 and whence == 0:
+            raise OSError("input/output error")
+        return super().seek(at, whence)
+
+
+def test_a_disk_that_fails_does_so_after_the_messages_before() -> None:
+    found = []
+    for read_ahead in (True, False):
+        messages = 0
+        with RecordingReader(Failing(RECORDED), read_ahead=read_ahead) as reader, pytest.raises(OSError, match="input"):
+            for _ in reader:
+                messages += 1
+        found.append(messages)
+    assert found[0] == found[1] > 10
+
+
 def test_small_blocks_have_no_thread() -> None:
     before = threads()
     with RecordingReader(io.BytesIO(recorded(size=8_000)), read_ahead=True) as reader:

@@ -258,7 +258,7 @@ def test_messages_that_nobody_recognises_need_an_exchange():
 @pytest.mark.parametrize(
     "line",
     ["x", "2022-05-13 {}", "2022-99-13T16:27:05.5Z {}", "1652459225.5: {}", "{}", "[]",
-     '{"localTimestamp":"2022","message":{}}',
+     '{"localTimestamp":"2022","message":{}}', '{"localTimestamp":"2022-05-13T16:27:05.5Z","message":}',
      '{"localTimestamp":"2022-05-13T16:27:05.5Z"}', '{"localTimestamp":"2022-05-13T16:27:05.5Z","message":',
      '{"localTimestamp":1,"message":{}}', '{"localTimestamp":"' + "2" * 100 + '","message":{}}'],
 )  # fmt: skip
