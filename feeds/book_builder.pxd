@@ -68,6 +68,7 @@ cdef class BookBuilder(Stage):
     cdef BookDelta _rescale(self, _Entry entry, BookDelta delta)
     cdef int _hold(self, _Entry entry, BookDelta delta) except -1
     cdef int _ask(self, _Entry entry) except -1
+    cdef int _ask_after_loss(self, _Entry entry) except -1
     cdef int _join(self, _Entry entry, BookDelta snapshot) except -1
     cdef bint _judge_held(self, _Entry entry) except -1
     cdef int _missed(self, _Entry entry, BookDelta delta) except -1

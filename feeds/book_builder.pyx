@@ -180,7 +180,7 @@ cdef class BookBuilder(Stage):
                 if entry is not None and not entry.is_partial and (entry.book._state == LIVE or entry.book._state == CROSSED):
                     self.gaps += 1
                     self._give_up(entry, event.reason, 0, event.ts_recv)
-                    self._ask(entry)
+                    self._ask_after_loss(entry)
         self.downstream.on_feed_status(event)
 
     def on_snapshot_failed(self, Instrument instrument not None):
@@ -198,7 +198,7 @@ cdef class BookBuilder(Stage):
             self.gaps += 1
             self._give_up(entry, reason, 0, ts_recv)
             if not entry.is_partial:                 # the next top-N snapshot comes by itself
-                self._ask(entry)
+                self._ask_after_loss(entry)
 
     def refresh(self, Instrument instrument not None):
         """Ask for a snapshot that will replace a book that is LIVE: where nothing else would show that it is wrong.
@@ -348,6 +348,10 @@ cdef class BookBuilder(Stage):
             self.decoder.request_snapshot(entry.book.instrument)
         return 0
 
+    cdef int _ask_after_loss(self, _Entry entry) except -1:
+        """Ask at once, or with the next delta, where a snapshot is of no use without one that was held."""
+        return 0 if entry.sequence.needs_held else self._ask(entry)
+
     cdef int _join(self, _Entry entry, BookDelta snapshot) except -1:
         cdef:
             OrderBook book = entry.book
@@ -368,6 +372,10 @@ cdef class BookBuilder(Stage):
                     return 0
             elif (book._state == LIVE or book._state == CROSSED) and entry.sequence.is_late(snapshot):
                 self.old += 1
+                return 0
+            elif entry.sequence.needs_held and entry.pending and snapshot.last_id < (<BookDelta> entry.pending[0]).last_id:
+                self.old += 1                                # changes may be missing between it and the first that was held
+                self._ask(entry)
                 return 0
             entry.is_partial = False
         entry.sequence.join(snapshot)

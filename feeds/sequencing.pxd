@@ -14,6 +14,7 @@ cdef class Sequence:
     cdef:
         readonly int64_t last_id         # of the last applied message, -1 before the first
         readonly bint awaiting_first     # a snapshot stands and no delta has been applied to it
+        readonly bint needs_held         # only a delta that came before a snapshot shows that it is not too old
 
     # A snapshot replaces the book.
     cdef int join(self, BookDelta snapshot) except -1

@@ -33,6 +33,9 @@ class Sequence:
     @property
     def awaiting_first(self) -> bool:
         """A snapshot stands and no delta has been applied to it."""
+    @property
+    def needs_held(self) -> bool:
+        """Only a delta that came before a snapshot shows that it is not too old."""
     def joined(self, snapshot: BookDelta) -> None:
         """Start from `snapshot`: for tests and for tools that keep their own books."""
     def judge(self, delta: BookDelta) -> Verdict:
@@ -51,7 +54,12 @@ class OverlappingSequence(Sequence):
     """Update ids where each delta has all that changed after `previous_id`, perhaps more than is new."""
 
 class GrowingSequence(Sequence):
-    """Numbers that only grow, such as times, and do not say which was the one before."""
+    """Numbers that only grow, such as times, and do not say which was the one before.
+
+    One that is more than `most_back` below it counts as a break: a clock was set back.
+    """
+
+    def __init__(self, most_back: int = ...) -> None: ...
 
 class ConnectionCounter:
     """Counts every message of a connection, of all channels and instruments: one counter that grows by 1."""

@@ -1,6 +1,8 @@
 # cython: language_level=3
 """Sequencing rules, as types named after the rule. `BookBuilder` has one object per book."""
 
+from libc.stdint cimport INT64_MAX
+
 __all__ = [
     "ConnectionCounter", "ContiguousSequence", "GrowingSequence", "IdentitySequence", "LinkedSequence", "NonDecreasingSequence",
     "OverlappingSequence", "ReorderedCounter", "RestartSequence", "Sequence", "Verdict",
@@ -145,15 +147,27 @@ cdef class GrowingSequence(Sequence):
 
     1. Deltas with a number that is not above T are in the snapshot and dropped; all others are applied.
     2. One whose number is not above that of the one before is old and ignored.
-    3. That a message was missed cannot be told.
+    3. Whether a message is missing between T and the next delta cannot be told by their numbers: T must not be below the
+       first delta that was held for the snapshot.
+    4. One that is below the one before by more than `most_back` tells that the clock was set back: what is old and what is
+       new cannot be told any more, so messages count as missed, and the next snapshot has the new time.
+    5. That a message was missed cannot be told otherwise.
     """
+
+    cdef int64_t most_back
+
+    def __init__(self, int64_t most_back=INT64_MAX):
+        super().__init__()
+        self.most_back = most_back
+        self.needs_held = True
 
     cdef bint is_late(self, BookDelta snapshot) noexcept:
         return snapshot.last_id < self.last_id
 
     cdef Verdict check(self, BookDelta delta) noexcept:
         if delta.last_id <= self.last_id:
-            return OLD
+            # Before the first, what was held for the snapshot may be as old as the request took.
+            return MISSED if not self.awaiting_first and self.last_id - delta.last_id > self.most_back else OLD
         self.awaiting_first = False
         self.last_id = delta.last_id
         return APPLY

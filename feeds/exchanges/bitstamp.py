@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
@@ -24,6 +25,7 @@ EMPTY = Raw(b"")
 SIDES = {0: Side.BUY, 1: Side.SELL}
 TOP_DEPTH = 100
 SECOND = 1_000_000  # of microtimestamps
+MOST_BACK = 10 * SECOND  # of a message's time, behind that of the one before: more than messages are late
 
 
 # --- wire messages --------------------------------------------------------------------------------
@@ -201,7 +203,7 @@ class Bitstamp(Exchange):
     channels = ("book", "book_top", "trade", "ticker")
     decoder = BitstampDecoder
     resnapshot_interval = 300.0
-    new_sequence = GrowingSequence
+    new_sequence = partial(GrowingSequence, MOST_BACK)
     instruments_urls = ("/api/v2/markets/",)
     heartbeat = Heartbeat(30.0, b'{"event":"bts:heartbeat"}')
     max_topics_per_message = 1

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 
 from feeds.events import BookDelta
@@ -202,6 +204,12 @@ def test_growing_what_is_not_above_the_last_is_old_and_nothing_is_missed():
     sequence = joined(GrowingSequence, 100)
     verdicts = [judge(sequence, -1, number) for number in (99, 100, 101, 101, 5000, 4999)]
     assert verdicts == [OLD, OLD, APPLY, OLD, APPLY, OLD]
+
+
+def test_growing_what_is_far_below_the_last_is_of_a_clock_that_was_set_back():
+    sequence = joined(partial(GrowingSequence, 10), 100)
+    assert judge(sequence, -1, 50) is OLD  # held while the snapshot was on its way
+    assert [judge(sequence, -1, number) for number in (101, 91, 90)] == [APPLY, OLD, MISSED]
 
 
 # --- OverlappingSequence: the rule of Gemini; the snapshot has u = 100 -----------------------------

@@ -121,6 +121,41 @@ def test_a_snapshot_without_microseconds_is_joined_by_the_second(pipeline):
     assert [level.price for level in kept.bids()] == [5.0, 4.2, 4.1]
 
 
+def test_a_snapshot_from_before_the_first_diff_is_asked_for_again(pipeline):
+    request = Fetch("/api/v2/order_book/btcusd/?group=1", "btcusd")
+    pipeline.on_message(diff(10, [["4.10", "1"]]), 1, True)
+    assert pipeline.decoder.take_requests() == [request]
+    pipeline.on_reply("btcusd", snapshot(9), 1)  # and what was between them?
+    (kept,) = pipeline.books.books
+    assert (kept.state, pipeline.decoder.take_requests()) == (BookState.SYNCING, [request])
+    pipeline.on_reply("btcusd", snapshot(10), 1)
+    assert (kept.state, [level.price for level in kept.bids()]) == (BookState.LIVE, [5.0])
+
+
+def test_after_a_loss_a_snapshot_is_asked_for_with_the_next_diff(pipeline):
+    pipeline.on_message(diff(1), 1, True)
+    pipeline.on_reply("btcusd", snapshot(2), 1)
+    pipeline.decoder.take_requests()
+    pipeline.on_message(diff(3)[:-20], 1, True)
+    (kept,) = pipeline.books.books
+    assert (kept.state, pipeline.decoder.take_requests()) == (BookState.GAP, ())
+    pipeline.on_message(diff(4), 1, True)
+    assert pipeline.decoder.take_requests() == [Fetch("/api/v2/order_book/btcusd/?group=1", "btcusd")]
+
+
+def test_a_clock_that_is_set_back_makes_a_book_anew(pipeline):
+    hour = 3600 * 10**6
+    pipeline.on_message(diff(1), 1, True)
+    pipeline.on_reply("btcusd", snapshot(2), 1)
+    pipeline.on_message(diff(3), 1, True)
+    pipeline.on_message(diff(-hour, [["4.10", "1"]]), 1, True)
+    (kept,) = pipeline.books.books
+    assert kept.state is BookState.GAP
+    pipeline.on_reply("btcusd", snapshot(1 - hour), 1)
+    pipeline.on_message(diff(2 - hour, [["4.20", "1"]]), 1, True)
+    assert (kept.state, [level.price for level in kept.bids()]) == (BookState.LIVE, [5.0, 4.2])
+
+
 def test_trades_are_exact_and_perpetuals_tell_their_funding():
     log = decoded("bitstamp", TRADE, FUNDING)
     (trade,) = log.trades
