@@ -39,7 +39,6 @@ __all__ = ["FeedConfig", "LiveFeed"]
 
 GREETING_POLL = 0.01  # seconds
 
-SILENCE_LOOKS = 10  # within the silence timeout, by a tenth of which it may be noticed late
 
 MAX_NAMED = 20  # instruments that one status names
 

@@ -162,7 +162,7 @@ class BinanceSource(GeneratedSource):
     def snapshot(self, symbol: str, limit: int, now_ns: int, *, stale: bool = False) -> bytes | None:
         if symbol not in self._numbers:
             return None
-        book = self.flow.first_book(symbol) if stale else self.flow.book(symbol, levels=limit)
+        book = self.flow.first_book(symbol) if stale else self.current_book(symbol, limit)
         return self._dialect.snapshot(self._numbers[symbol], now_ns // NS_PER_MS, book, limit).encode()
 
     def make_stream(self, key: str) -> Stream:

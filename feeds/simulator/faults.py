@@ -116,6 +116,12 @@ class Refuse(Fault, frozen=True):
     seconds: float
 
 
+class ClockSkew(Fault, frozen=True):
+    """Set the exchange's clock, which its messages tell, so far ahead of the true time, or behind it."""
+
+    seconds: float
+
+
 class StaleSnapshot(Fault, frozen=True):
     """Answer requests for a symbol's book with one that is too old to join any delta. Counts requests."""
 
@@ -147,6 +153,7 @@ AnyFault = (
     | Disconnect
     | Mute
     | Refuse
+    | ClockSkew
     | StaleSnapshot
     | RestLimit
 )
@@ -187,11 +194,12 @@ class FaultPlan:
         """Arm `faults`, counting from `start_ns`.
 
         ValueError for a symbol that is not listed, a count below one, and what a recording does not have: a stale
-        snapshot, and a message about an unknown symbol where the protocol is whatever was recorded.
+        snapshot, another clock, and a message about an unknown symbol where the protocol is whatever was recorded.
         """
         self._protocol = protocol
         protocol.refuses = self.refuses
         self._armed: list[_Armed] = []
+        self.strikes = 0  # how often a fault has struck
         self._muted_until = 0
         for fault in faults:
             self.inject(fault, start_ns)
@@ -217,7 +225,7 @@ class FaultPlan:
         ):
             if isinstance(fault, kind) and not field:
                 raise ValueError(f"{self._protocol.name} has nothing that {kind.__name__} could break")
-        if isinstance(fault, StaleSnapshot):
+        if isinstance(fault, (StaleSnapshot, ClockSkew)):
             _ = self._protocol.source.flow
         if isinstance(fault, UnknownSymbol):
             self._protocol.unknown_symbol(now_ns)
@@ -228,12 +236,13 @@ class FaultPlan:
         """When the next fault is due that needs no message to strike."""
         return min((armed.from_ns for armed in self._armed if _strikes_by_itself(armed.fault)), default=None)
 
-    def take_due(self, now_ns: int) -> list[Disconnect | Refuse]:
+    def take_due(self, now_ns: int) -> list[Disconnect | Refuse | ClockSkew]:
         """Remove and return, in the order of their times, the faults that are due and need no message."""
         due = [armed for armed in self._armed if armed.from_ns <= now_ns and _strikes_by_itself(armed.fault)]
         self._armed = [armed for armed in self._armed if armed not in due]
         due.sort(key=lambda armed: armed.from_ns)
-        return [armed.fault for armed in due if isinstance(armed.fault, (Disconnect, Refuse))]
+        self.strikes += len(due)
+        return [armed.fault for armed in due if isinstance(armed.fault, (Disconnect, Refuse, ClockSkew))]
 
     def apply(self, messages: list[Message], now_ns: int) -> Outcome:
         """Do to a batch what is due."""
@@ -246,12 +255,14 @@ class FaultPlan:
                 return Outcome(out, disconnect)
         return Outcome(out)
 
-    def refuses(self, symbol: str, now_ns: int) -> bool:
-        """Whether a subscription to the symbol is to be refused."""
+    def refuses(self, symbol: str, told_ns: int) -> bool:
+        """Whether a subscription to the symbol is to be refused, at a time of the exchange's clock."""
+        now_ns = told_ns - self._protocol.source.skew_ns
         for armed in self._armed:
             fault = armed.fault
             if isinstance(fault, RefuseSubscription) and fault.symbol == symbol and armed.from_ns <= now_ns:
                 struck = armed.strikes()
+                self.strikes += struck
                 self._forget(armed)
                 return struck
         return False
@@ -259,17 +270,20 @@ class FaultPlan:
     def rest(self, target: str, now_ns: int, body: bytes = b"") -> HttpReply:
         """Answer a REST request, or have it refused or answered wrongly as is due."""
         symbol = self._protocol.snapshot_symbol(target)
+        told_ns = now_ns + self._protocol.source.skew_ns
         for armed in self._armed:
             fault = armed.fault
             if armed.from_ns > now_ns:
                 continue
             if isinstance(fault, RestLimit) and armed.strikes():
+                self.strikes += 1
                 self._forget(armed)
-                return self._protocol.rest_limit_reply(fault.status, fault.retry_after, now_ns)
+                return self._protocol.rest_limit_reply(fault.status, fault.retry_after, told_ns)
             if isinstance(fault, StaleSnapshot) and fault.symbol == symbol and armed.strikes():
+                self.strikes += 1
                 self._forget(armed)
-                return self._protocol.rest(target, now_ns, stale=True)
-        return self._protocol.rest(target, now_ns, body=body)
+                return self._protocol.rest(target, told_ns, stale=True)
+        return self._protocol.rest(target, told_ns, body=body)
 
     def _strike(self, message: Message, now_ns: int, out: list[Message]) -> Disconnect | None:
         """Append to `out` what becomes of one message. A disconnect comes in its stead."""
@@ -279,6 +293,7 @@ class FaultPlan:
             fault = armed.fault
             if armed.from_ns > now_ns or not _concerns(fault, message) or not armed.strikes():
                 continue
+            self.strikes += 1
             if isinstance(fault, Reorder):
                 # Out of step with the others: it waits for a second message.
                 if armed.held is None:
@@ -311,11 +326,13 @@ class FaultPlan:
                 word = rf'("{self._protocol.enum_field}":)"[^"]*"'.encode()
                 copies = [_with_data(copy, re.sub(word, rb'\1"simulated"', copy.data)) for copy in copies]
             elif isinstance(fault, UnknownEvent):
-                strange.append(self._protocol.unknown_event(now_ns))
+                strange.append(self._protocol.unknown_event(now_ns + self._protocol.source.skew_ns))
             elif isinstance(fault, UnknownSymbol):
-                strange.append(self._protocol.unknown_symbol(now_ns))
-        if now_ns >= self._muted_until:
-            out += strange + copies
+                strange.append(self._protocol.unknown_symbol(now_ns + self._protocol.source.skew_ns))
+        if now_ns < self._muted_until:
+            copies = [msgspec.structs.replace(copy, is_lost=True) for copy in copies]
+            strange.clear()
+        out += strange + copies
         return None
 
     def _with_wrong_checksum(self, data: bytes) -> bytes:
@@ -340,7 +357,7 @@ def may_be_sent(close_code: int) -> bool:
 
 
 def _strikes_by_itself(fault: AnyFault) -> bool:
-    return isinstance(fault, Refuse) or (isinstance(fault, Disconnect) and not fault.after)
+    return isinstance(fault, (Refuse, ClockSkew)) or (isinstance(fault, Disconnect) and not fault.after)
 
 
 def _concerns(fault: AnyFault, message: Message) -> bool:

@@ -94,6 +94,7 @@ class BookStream(Stream):
         book = self._flow.book(symbol, levels=levels)
         self._told = (dict(book.bids), dict(book.asks))  # what the subscribers have
         self._has_all = self._fits()  # they have every level that there is
+        self._as_of_ns = book.ts_event + exchange.source.skew_ns  # of what they have, where something was touched since
         # The levels before the newest message, bids and asks, at least those at the prices that it has.
         self.before: tuple[dict[int, int], dict[int, int]] = ({}, {})
         self.last_id = self.previous_id = book.update_id
@@ -111,6 +112,7 @@ class BookStream(Stream):
     def on_tick(self, now_ns: int, out: list[Message]) -> None:
         if not self._touched:
             return
+        self._as_of_ns = now_ns
         had_all, self._has_all = self._has_all, self._fits()
         if had_all and self._has_all and not self._is_whole:
             bids, asks = self._changes_at_touched()
@@ -125,7 +127,11 @@ class BookStream(Stream):
             out.append(Message(self.key, self.symbol, self.kind, data))
 
     def first(self, now_ns: int) -> list[bytes]:
-        return self._write(now_ns, *self.best(), True) if self._has_snapshot else []
+        if not self._has_snapshot:
+            return []
+        if self._touched:  # it is of the end of the last period, as the deltas that follow continue it
+            now_ns = self._as_of_ns
+        return self._write(now_ns, *self.best(), True)
 
     def best(self, levels: int | None = None) -> tuple[Levels, Levels]:
         """Return the best bids and asks that the subscribers have when they have applied the newest message."""
@@ -288,6 +294,8 @@ class GeneratedSource(Source):
     def _publish(self, updates: list[Update]) -> list[Message]:
         out: list[Message] = []
         by_symbol = self._by_symbol
+        if self.skew_ns:
+            updates = [msgspec.structs.replace(one, ts_event=one.ts_event + self.skew_ns) for one in updates]
         for update in updates:
             for stream in by_symbol[update.symbol]:
                 stream.on_update(update, out)
@@ -296,13 +304,19 @@ class GeneratedSource(Source):
                 stream.on_burst_end(updates[0].ts_event, out)
         return out
 
+    def current_book(self, symbol: str, levels: int | None) -> Book:
+        """Return a book with the time, by the exchange's clock, until which it is known to be so."""
+        book = self._flow.book(symbol, levels=levels)
+        known_ns = max(book.ts_event, self._tick_ns - self._period_ns)
+        return msgspec.structs.replace(book, ts_event=known_ns + self.skew_ns)
+
     def _tick(self) -> list[Message]:
         now_ns = self._tick_ns
         self._tick_ns += self._period_ns
         out: list[Message] = []
         for stream in self._streams.values():
             if stream.period_ns and now_ns % stream.period_ns == 0:
-                stream.on_tick(now_ns, out)
+                stream.on_tick(now_ns + self.skew_ns, out)
         return out
 
 
@@ -318,7 +332,7 @@ class _ExchangeSource(GeneratedSource):
         return self._exchange.stream(key, channel, symbol)
 
     def snapshot(self, symbol: str, limit: int, now_ns: int, *, stale: bool = False) -> bytes | None:
-        book = self.flow.first_book(symbol) if stale else self.flow.book(symbol, levels=limit)
+        book = self.flow.first_book(symbol) if stale else self.current_book(symbol, limit)
         return self._exchange.rest_book(book, self._exchange.numbers[symbol], now_ns)
 
 

@@ -114,6 +114,8 @@ class Source(ABC):
     somebody wants, and to begin a recording when its reader is there.
     """
 
+    skew_ns = 0  # how far the exchange's clock, which its messages tell, is ahead of the time at which things happen
+
     @property
     @abstractmethod
     def next_ns(self) -> int | None:

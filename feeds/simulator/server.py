@@ -102,7 +102,7 @@ class _Client(WSListener):
         if frame.msg_type == WSMsgType.CLOSE:
             return  # the transport answers it
         try:
-            self.session.count_frame(time.monotonic_ns())
+            self.session.count_frame(_monotonic_ns())
             if frame.msg_type == WSMsgType.PING:
                 transport.send_pong(frame.get_payload_as_bytes())
             elif frame.msg_type == WSMsgType.PONG:
@@ -164,7 +164,7 @@ class _Client(WSListener):
             return
         text = bytes(self._fragments)
         self._fragments.clear()
-        self.answer(self.session.receive(text, self._exchange.now_ns))
+        self.answer(self.session.receive(text, self._exchange.told_ns))
         self._exchange._on_request()
 
     def _expel(self, violation: PolicyViolation) -> None:
@@ -179,7 +179,7 @@ class _Client(WSListener):
 
     def _beat(self) -> None:
         try:
-            self.answer(self.session.beat(time.monotonic_ns(), self._exchange.now_ns))
+            self.answer(self.session.beat(_monotonic_ns(), self._exchange.told_ns))
         except PolicyViolation as violation:
             self._expel(violation)
             return
@@ -192,7 +192,7 @@ class _Client(WSListener):
             self._ping_timer = loop.call_later(self._exchange.ping_interval, self._ping)
 
     def _ping(self) -> None:
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         if any(now - sent >= self._exchange.pong_timeout for sent in self._pings.values()):
             self.close(WSCloseCode.POLICY_VIOLATION, "Pong timeout")
             return
@@ -210,7 +210,7 @@ class SimulatedExchange:
     whichever exchange was recorded, as it was; its REST has a port of its own. Time runs by itself; with
     `real_time=False` it moves only by `advance`, and the same seed and calls send the same bytes.
 
-    Answers, heartbeat and limits on client messages go by the machine's clock in either case.
+    Heartbeat and limits on client messages go by the event loop's clock in either case.
     """
 
     def __init__(
@@ -267,6 +267,7 @@ class SimulatedExchange:
 
         self.sent_messages = 0  # market data, answers not counted
         self.slow_clients = 0  # disconnected because they did not read
+        self.on_request: Callable[[str], object] | None = None  # told the target of each REST request
         self._clients: dict[Session, _Client] = {}  # those that get messages
         self._connected: set[_Client] = set()  # besides those that are on their way out
         self._changed = asyncio.Event()  # set, and replaced, when clients or their subscriptions change
@@ -290,7 +291,7 @@ class SimulatedExchange:
         if self._protocol.answers_posts:
             self._rest = RestServer(self._answer)
             await self._rest.listen(self._host, self._port + 1 if self._asked_port else 0)
-        self._protocol.ws_url = self.ws_url
+        self.lead_clients_to(self.ws_url)
         if self._real_time:
             self._task = asyncio.create_task(self._run(), name=f"simulated {self._protocol.name}")
         return self
@@ -318,6 +319,10 @@ class SimulatedExchange:
             # What stopped the exchange before its time is the caller's to see.
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+
+    def lead_clients_to(self, ws_url: str) -> None:
+        """Have replies that say where the WebSockets are (KuCoin's tickets) name this address, of a proxy in front."""
+        self._protocol.ws_url = ws_url
 
     @property
     def ws_url(self) -> str:
@@ -352,9 +357,19 @@ class SimulatedExchange:
         return self._now_ns
 
     @property
+    def told_ns(self) -> int:
+        """Exchange time as its messages tell it, which a ClockSkew puts ahead or behind."""
+        return self.now_ns + self._protocol.source.skew_ns
+
+    @property
     def flow(self) -> OrderFlow:
         """The order flow with its true books. ValueError for a playback."""
         return self._protocol.source.flow
+
+    @property
+    def strikes(self) -> int:
+        """How often a fault has struck."""
+        return self._plan.strikes
 
     @property
     def clients(self) -> int:
@@ -457,6 +472,8 @@ class SimulatedExchange:
                 elif isinstance(fault, Refuse):
                     until = step_ns + round(fault.seconds * NS_PER_SECOND)
                     self._refused_until = max(self._refused_until, until)
+                else:
+                    source.skew_ns = round(fault.seconds * NS_PER_SECOND)
 
     # --- clients ------------------------------------------------------------------------------------------------------
 
@@ -507,7 +524,7 @@ class SimulatedExchange:
     def _on_connected(self, client: _Client) -> None:
         self._connected.add(client)
         self._clients[client.session] = client
-        client.answer(client.session.open(self.now_ns))
+        client.answer(client.session.open(self.told_ns))
         self._on_request()
 
     def _on_leaving(self, client: _Client) -> None:
@@ -560,7 +577,9 @@ class SimulatedExchange:
 
     def _bind(self) -> socket.socket:
         """Bind the port, for ever the same once it is known."""
-        bound = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        # Named TCP, or asyncio leaves Nagle's algorithm on, which holds small messages back for 40 ms.
+        bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind((self._host, self._port))
@@ -584,7 +603,11 @@ class SimulatedExchange:
     def _answer(self, target: str, body: bytes) -> HttpReply | None:
         """Answer a request to the REST port; None: refused, without an answer."""
         now_ns = self.now_ns
-        return None if now_ns < self._refused_until else self._plan.rest(target, now_ns, body)
+        if now_ns < self._refused_until:
+            return None
+        if self.on_request is not None:
+            self.on_request(target)
+        return self._plan.rest(target, now_ns, body)
 
     def _admit(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
         """Answer a request: a client for a WebSocket upgrade, a body for REST."""
@@ -594,6 +617,8 @@ class SimulatedExchange:
         except ValueError as problem:
             return _response(HttpReply(400, str(problem).encode()))
         if request.headers.get("upgrade", "").lower() != "websocket":
+            if self.on_request is not None:
+                self.on_request(target)
             return _response(self._plan.rest(target, self.now_ns))
         if len(self._connected) >= self._max_clients:
             return _response(HttpReply(503, b"too many connections"))
@@ -630,6 +655,11 @@ class RestServer:
                 request.transport.abort()
             return web.Response(status=503)
         return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
+
+
+def _monotonic_ns() -> int:
+    """The clock of the event loop, for heartbeats and limits."""
+    return round(asyncio.get_running_loop().time() * NS_PER_SECOND)
 
 
 def _response(reply: HttpReply) -> WSUpgradeResponseWithListener:

@@ -158,6 +158,21 @@ def test_a_mute_exchange_loses_what_it_would_have_sent() -> None:
     assert numbers(outcome(plan, message(5), now=3.0)) == [5]
 
 
+def test_what_is_lost_while_an_exchange_is_mute_was_numbered() -> None:
+    plan = make(Mute(2.0))
+    assert [lost.is_lost for lost in outcome(plan, message(1), message(2), now=1.0)] == [True, True]
+
+
+def test_strikes_are_counted() -> None:
+    plan = make(Gap("BTCUSDT", after=1), Disconnect(at=5.0), RestLimit())
+    outcome(plan, message(1))
+    assert plan.strikes == 0
+    outcome(plan, message(2))
+    plan.rest(DEPTH, 0)
+    plan.take_due(5 * NS_PER_SECOND)
+    assert plan.strikes == 3
+
+
 def test_stale_snapshots_for_so_many_requests() -> None:
     plan = make(StaleSnapshot("BTCUSDT", times=2))
     ids = [json.loads(plan.rest(DEPTH, 0).body)["lastUpdateId"] for _ in range(3)]

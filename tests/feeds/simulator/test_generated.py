@@ -27,9 +27,9 @@ def make(name: str, *symbols: str) -> GeneratedExchange:
     return made
 
 
-def ask(session: GeneratedSession, request: Any) -> list[Any]:
+def ask(session: GeneratedSession, request: Any, now_ns: int = START_NS) -> list[Any]:
     text = request if isinstance(request, bytes) else json.dumps(request).encode()
-    return [json.loads(answer, parse_float=Decimal) for answer in session.receive(text, START_NS)]
+    return [json.loads(answer, parse_float=Decimal) for answer in session.receive(text, now_ns)]
 
 
 def messages(exchange: GeneratedExchange, session: GeneratedSession, seconds: float = 1.0) -> Iterator[Any]:
@@ -88,6 +88,21 @@ def test_okx_chains_ids_and_signs_the_25_best_levels() -> None:
         assert (bids, asks) == true(exchange, exchange.source.flow.book_at("BTC-USDT", last))
         seen += 1
     assert seen > 5
+
+
+def test_a_later_subscriber_gets_the_book_of_the_time_that_it_is_told() -> None:
+    exchange = make("deribit", "BTC-PERPETUAL")
+    request = {"method": "public/subscribe", "params": {"channels": ["book.BTC-PERPETUAL.100ms"]}, "id": 1}
+    ask(exchange.connect("/ws/api/v2"), request)
+    list(exchange.source.poll(START_NS + 250_000_000))
+    flow = exchange.source.flow
+    assert flow.ts_event > START_NS + 200_000_000  # something has changed in the period that runs
+    _, message = ask(exchange.connect("/ws/api/v2"), request, START_NS + 250_000_000)
+    data = message["params"]["data"]
+    assert data["timestamp"] == START_NS // 1_000_000 + 200
+    assert len(data["bids"]) > 5
+    then = flow.book_at("BTC-PERPETUAL", data["change_id"])
+    assert then.update_id < flow.last_id("BTC-PERPETUAL")
 
 
 @pytest.mark.parametrize("depth", [10, 25])

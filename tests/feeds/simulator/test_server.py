@@ -17,6 +17,7 @@ import pytest
 
 from feeds.simulator import (
     AnyFault,
+    ClockSkew,
     Disconnect,
     FlowConfig,
     Gap,
@@ -157,6 +158,36 @@ async def test_time_runs_by_itself(http: aiohttp.ClientSession) -> None:
             last = now
         with pytest.raises(RuntimeError, match="expected real_time=False"):
             await sim.advance(1)
+
+
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0])
+async def test_a_clock_that_is_wrong_shifts_all_times_that_are_told(seconds: float, http: aiohttp.ClientSession) -> None:
+    async def times(*given: AnyFault) -> list[int]:
+        async with simulate(faults=given) as sim, http.ws_connect(sim.ws_url + ALL) as ws:
+            await sim.advance(0.3)
+            messages = [json.loads(text)["data"] for text in await texts_until_quiet(ws)]
+            told = [message["E"] for message in messages if "E" in message]
+            async with http.get(f"{sim.rest_url}/api/v3/time") as reply:
+                return [*told, (await reply.json())["serverTime"]]
+
+    true = await times()
+    assert len(true) > 5
+    assert await times(ClockSkew(seconds=seconds)) == [ms + 1000 * seconds for ms in true]
+
+
+async def test_small_messages_are_not_held_back(http: aiohttp.ClientSession) -> None:
+    async with simulate() as sim, http.ws_connect(sim.ws_url + ALL):
+        (client,) = sim._connected
+        connection = client._transport.underlying_transport.get_extra_info("socket")
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_each_rest_request_is_told(http: aiohttp.ClientSession) -> None:
+    async with simulate() as sim:
+        told: list[str] = []
+        sim.on_request = told.append
+        async with http.get(f"{sim.rest_url}/api/v3/ping"), http.ws_connect(sim.ws_url + ALL):
+            assert told == ["/api/v3/ping"]
 
 
 @pytest.mark.parametrize("exchange", ["binance", "binance-futures"])
