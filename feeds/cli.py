@@ -106,6 +106,21 @@ def _speed(context: click.Context, parameter: click.Parameter, value: str) -> fl
     raise click.BadParameter(f"expected 'max' or a factor above 0, found {value!r}")
 
 
+def _faults(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[Any]:
+    """Read faults of the simulator and of the transport, each NAME,FIELD=VALUE,..."""
+    from feeds.simulator import AnyFault, AnyTransportFault
+
+    found = []
+    for text in values:
+        name, *fields = text.split(",")
+        given = {"type": name} | {key: value for key, _, value in (field.partition("=") for field in fields)}
+        try:
+            found.append(msgspec.convert(given, AnyFault | AnyTransportFault, strict=False))
+        except msgspec.ValidationError as error:
+            raise click.BadParameter(f"{text}: {error}") from None
+    return found
+
+
 def _load_strategy(spec: str | None) -> EventHandler | None:
     """Return an instance of MODULE:CLASS; modules of the current folder count."""
     if spec is None:
@@ -588,6 +603,19 @@ def inspect(
 @_format_option
 @_exchange_option
 @click.option("--speed", callback=_speed, default="1", show_default=True, help="Of the recording: max, or a factor.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME,FIELD=VALUE,...",
+    callback=_faults,
+    help="Gap,symbol=BTCUSDT,at=5 or HalfOpen,at=10: those of feeds/simulator/README.md.",
+)
+@click.option(
+    "--tls",
+    type=click.Path(dir_okay=False, writable=True),
+    help="Speak TLS; the file gets the certificate that clients have to trust, as by SSL_CERT_FILE.",
+)
 @click.option("--gap-every", type=click.FloatRange(min=0, min_open=True), help="Seconds between lost book messages.")
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as a JSON line per exchange, for programs.")
 def simulate(
@@ -601,6 +629,8 @@ def simulate(
     format: Format,
     exchange: str | None,
     speed: float | None,
+    faults: Any,
+    tls: str | None,
     gap_every: float | None,
     as_json: bool,
 ) -> None:
@@ -622,9 +652,7 @@ def simulate(
         return
     import uvloop
 
-    from feeds.simulator.faults import Gap
-    from feeds.simulator.playback import Playback
-    from feeds.simulator.server import SimulatedExchange
+    from feeds.simulator import AnyFault, Certificates, FaultProxy, Gap, Playback, SimulatedExchange
 
     names = [name.strip() for name in symbols.split(",")] if symbols else []
     playback = None
@@ -633,16 +661,33 @@ def simulate(
             raise click.BadParameter(f"expected one exchange with --recording, found {len(exchanges)}")
         playback = Playback(lambda: _messages(recording, format, exchange), speed=math.inf if speed is None else speed)
 
+    its_own = [fault for fault in faults if isinstance(fault, AnyFault)]
+    of_transport = [fault for fault in faults if fault not in its_own]
+
     async def serve() -> None:
+        certificates = None
+        if tls is not None:
+            certificates = Certificates()
+            certificates.write_authority(tls)
         async with contextlib.AsyncExitStack() as stack:
             simulated = []
             next_port = port
             for name in exchanges:
-                one = SimulatedExchange(name, names, seed=seed, rate=rate, playback=playback, port=next_port)
+                is_behind_proxy = bool(of_transport) or certificates is not None
+                own_port = 0 if is_behind_proxy else next_port
+                one = SimulatedExchange(
+                    name, names, seed=seed, rate=rate, playback=playback, port=own_port, faults=its_own
+                )
                 simulated.append(await stack.enter_async_context(one))
+                ws_url, rest_url = one.ws_url, one.rest_url
+                if is_behind_proxy:
+                    proxy = FaultProxy(ws_url, rest_url, faults=of_transport, certificates=certificates, port=next_port)
+                    await stack.enter_async_context(proxy)
+                    ws_url, rest_url = proxy.url(ws_url), proxy.url(rest_url)
+                    one.lead_clients_to(ws_url)
                 if port:  # REST may have one of its own, behind that of the WebSockets
-                    next_port = int(one.rest_url.rpartition(":")[2]) + 1
-                _announce(name, one.symbols[0], one.ws_url, one.rest_url, as_json)
+                    next_port = int(rest_url.rpartition(":")[2]) + 1
+                _announce(name, one.symbols[0], ws_url, rest_url, as_json)
             for number in itertools.count():
                 await asyncio.sleep(gap_every or 3600)
                 for one in simulated if gap_every is not None else ():

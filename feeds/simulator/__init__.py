@@ -1,7 +1,9 @@
 """Exchanges that speak their real protocols on loopback, from generated order flow or from a recording."""
 
+from feeds.simulator.certificates import Certificates
 from feeds.simulator.faults import (
     AnyFault,
+    ClockSkew,
     Disconnect,
     Duplicate,
     Gap,
@@ -23,30 +25,54 @@ from feeds.simulator.faults import (
 from feeds.simulator.order_flow import FlowConfig, OrderFlow
 from feeds.simulator.playback import Playback, PlaybackError
 from feeds.simulator.protocol import SimulatorError
+from feeds.simulator.proxy import (
+    AnyTransportFault,
+    BadCertificate,
+    CutHandshake,
+    FaultProxy,
+    Fragments,
+    HalfOpen,
+    OneByteSegments,
+    RefuseConnections,
+    Reset,
+    SlowDrain,
+)
 from feeds.simulator.recorded import RecordedExchange
 from feeds.simulator.server import SimulatedExchange
 
 __all__ = [
     "AnyFault",
+    "AnyTransportFault",
+    "BadCertificate",
+    "Certificates",
+    "ClockSkew",
+    "CutHandshake",
     "Disconnect",
     "Duplicate",
+    "FaultProxy",
     "FlowConfig",
+    "Fragments",
     "Gap",
+    "HalfOpen",
     "Malformed",
     "MissingField",
     "Mute",
     "NewField",
+    "OneByteSegments",
     "OrderFlow",
     "Playback",
     "PlaybackError",
     "RecordedExchange",
     "Refuse",
+    "RefuseConnections",
     "RefuseSubscription",
     "Reorder",
+    "Reset",
     "RestLimit",
     "SequenceReset",
     "SimulatedExchange",
     "SimulatorError",
+    "SlowDrain",
     "StaleSnapshot",
     "UnknownEnum",
     "UnknownEvent",

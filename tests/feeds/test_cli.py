@@ -541,6 +541,10 @@ def test_from_and_to_bound_what_is_delivered(collected: Path) -> None:
         ),
         (["simulate", "mtgox"], "expected one of ['binance', 'binance-futures', 'bitget'"),
         (["simulate", "kraken", "--symbols", "BTCUSDT"], "kraken: expected symbols such as 'BTC/USD', found 'BTCUSDT'"),
+        (["simulate", "binance", "--fault", "Flood"], "Flood: Invalid value 'Flood'"),
+        (["simulate", "binance", "--fault", "Gap"], "Gap: Object missing required field `symbol`"),
+        (["simulate", "binance", "--fault", "Mute,seconds=x"], "Mute,seconds=x: Expected `float`, got `str`"),
+        (["simulate", "binance", "--fault", "BadCertificate,kind=expired,seconds=1"], "expected certificates for"),
         (["simulate"], "expected exchanges to simulate, or --recording, found neither"),
         (["simulate", "--recording", "{file}"], "expected b'\\x89FEEDS"),
         (["simulate", "--recording", "{file}", "--instruments", "/list"], "expected URL=FILE, found '/list'"),
@@ -591,6 +595,18 @@ def test_simulated_exchanges_are_lived_on_under_our_symbols() -> None:
         for served, symbol in ((kraken, "BTC-USD"), (kucoin, "BTC-USDT")):
             result = run("live", served["exchange"], symbol, "--duration", "1", *addresses(served))
             assert f"{symbol}: book SYNCING -> LIVE" in result.output
+
+
+def test_simulate_breaks_what_it_is_asked_to_over_tls_too(tmp_path: Path) -> None:
+    authority = tmp_path / "authority.pem"
+    faults = ["--fault", "Gap,symbol=BTC-USDT,after=20", "--fault", "Fragments,largest=9"]
+    with serving("kucoin", "--tls", authority, *faults) as (served,):
+        assert (served["ws_url"][:6], served["rest_url"][:8]) == ("wss://", "https://")
+        command = [sys.executable, "-m", "feeds", "live", "kucoin", "BTC-USDT", "--duration", "3", *addresses(served)]
+        trusting = os.environ | {"SSL_CERT_FILE": str(authority)}
+        result = subprocess.run(command, env=trusting, capture_output=True, text=True, timeout=60)
+    assert "BTC-USDT: book LIVE -> GAP" in result.stdout
+    assert "BTC-USDT: book GAP -> LIVE" in result.stdout
 
 
 def test_simulate_serves_a_recording_as_it_was(recorded: Path, tmp_path: Path) -> None:
