@@ -120,6 +120,7 @@ class FaultProxy:
         self._slow = (0, 0.0)  # bytes per second, until which loop time
         self._pieces = (0, 0)  # bytes that are still cut, and the largest piece
         self._cut_until = 0.0
+        self._shown: BadCertificate | None = None  # the last
 
     async def __aenter__(self) -> "FaultProxy":
         for door in self._doors.values():
@@ -202,10 +203,12 @@ class FaultProxy:
     async def _show(self, fault: BadCertificate) -> None:
         assert self._certificates is not None
         self._certificates.show(fault.kind)
+        self._shown = fault
         try:
             await asyncio.sleep(fault.seconds)
         finally:
-            self._certificates.show("good")
+            if self._shown is fault:  # and not a later one
+                self._certificates.show("good")
 
     # --- connections --------------------------------------------------------------------------------------------------
 
@@ -307,7 +310,7 @@ class _Link:
 
 
 class _Door:
-    """The port for one target. Where the proxy speaks TLS, a server of ours behind the port does, and faults cut TLS."""
+    """The port for one target. Where the proxy speaks TLS, a server of ours behind the port does: faults cut TLS."""
 
     def __init__(self, proxy: FaultProxy, target: tuple[str, int], port: int) -> None:
         self.port = port
