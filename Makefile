@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find picows feeds strategies -name '*.pyx' -o -name '*.pxd' -o -name 'mask.[ch]' -o -name '*.h')
 
-.PHONY: demo test bench lint conformance fuzz soak-recording clean
+.PHONY: demo test bench lint conformance fuzz soak-recording soak-faults clean
 
 demo: $(VENV)/.built
 	$(BIN)/feeds demo
@@ -39,6 +39,10 @@ fuzz: $(VENV)/.built $(VENV)/.tools
 # Recorders killed at random moments, and whether all that they had flushed can be read. The tests do 20.
 soak-recording: $(VENV)/.built $(VENV)/.tools
 	RECORDING_KILLS=$${RECORDING_KILLS:-200} $(BIN)/python -m pytest tests/feeds/recording/test_crash.py -k killed
+
+# Every fault at every simulated exchange, with three seeds; writes docs/fault-matrix.md. The tests do a part.
+soak-faults: $(VENV)/.built $(VENV)/.tools
+	$(BIN)/python -m tests.feeds.simulator.matrix
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

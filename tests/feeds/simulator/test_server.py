@@ -161,7 +161,9 @@ async def test_time_runs_by_itself(http: aiohttp.ClientSession) -> None:
 
 
 @pytest.mark.parametrize("seconds", [3600.0, -3600.0])
-async def test_a_clock_that_is_wrong_shifts_all_times_that_are_told(seconds: float, http: aiohttp.ClientSession) -> None:
+async def test_a_clock_that_is_wrong_shifts_all_times_that_are_told(
+    seconds: float, http: aiohttp.ClientSession
+) -> None:
     async def times(*given: AnyFault) -> list[int]:
         async with simulate(faults=given) as sim, http.ws_connect(sim.ws_url + ALL) as ws:
             await sim.advance(0.3)

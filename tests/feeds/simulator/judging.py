@@ -1,0 +1,165 @@
+"""What simulated exchanges are to the tests, and whether a feed's books are the true ones."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from feeds.book import BookState, OrderBook
+from feeds.events import BookStatus, BookUpdate, EventHandler, Quote, Trade
+from feeds.simulator.order_flow import OrderFlow
+
+START_NS = 1_700_000_000_000_000_000
+MS, US = 1_000_000, 1_000
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One exchange, as the tests use it."""
+
+    exchange: str
+    symbols: tuple[str, str]  # the first is struck by faults
+    books: str = ""  # the stream of the first symbol's book
+    channels: tuple[str, ...] = ("book", "quote", "trade")
+    resolution: int = MS  # of event times
+    field: str = ""  # without which a book message cannot be used
+    has_rest_books: bool = False
+    depth: int | None = None  # of the books; None: whole
+    is_numbered_as_one: bool = False  # messages are numbered per connection, whatever they are about
+    is_in_parts: bool = False  # one change of a book comes in several messages
+    has_update_ids: bool = False  # those of the order flow, in books too
+    checked: int | None = None  # levels of which the protocol shows that they are right; None: all
+
+    def __str__(self) -> str:
+        return self.exchange
+
+
+CASES = [
+    Case("bitget", ("BTCUSDT", "ETHUSDT"), "books:BTCUSDT", field="ts"),
+    Case("bitmex", ("XBTUSD", "ETHUSD"), "orderBookL2:XBTUSD", is_in_parts=True),
+    Case("bitstamp", ("btcusd", "ethusd"), "diff_order_book:btcusd", ("book", "trade"), US, has_rest_books=True),
+    Case("bybit", ("BTCUSDT", "ETHUSDT"), "orderbook.1000:BTCUSDT", field="u"),
+    Case("coinbase", ("BTC-USD", "ETH-USD"), "level2_batch:BTC-USD", resolution=US),
+    Case("coinbase-advanced", ("BTC-USD", "ETH-USD"), "level2:BTC-USD", resolution=US, is_numbered_as_one=True),
+    Case("deribit", ("BTC-PERPETUAL", "ETH-PERPETUAL"), "book.100ms:BTC-PERPETUAL", field="change_id"),
+    Case("gateio", ("BTC_USDT", "ETH_USDT"), "obu.400:BTC_USDT", field="u"),
+    Case("hyperliquid", ("BTC", "ETH"), "l2Book.fast:BTC", ("book_top", "quote", "trade"), depth=5),
+    Case("kraken", ("BTC/USD", "ETH/USD"), "book-1000:BTC/USD", resolution=US, checked=10),
+    Case("kucoin", ("BTC-USDT", "ETH-USDT"), "/market/level2:BTC-USDT", field="sequenceEnd", has_rest_books=True),
+    Case("okx", ("BTC-USDT", "ETH-USDT"), "books:BTC-USDT", field="bids"),
+]
+
+
+class Truth:
+    """The true books of the past: an order flow like the simulator's, run beside it."""
+
+    def __init__(self, flow: OrderFlow, resolution: int) -> None:
+        self._real = flow
+        self._flow = OrderFlow(flow.markets, flow.config, start_ns=START_NS)
+        self._resolution = resolution
+        self._markets = {market.symbol: market for market in flow.markets}
+        self._past: dict[str, list[tuple[int, Any]]] = {}
+        for symbol in self._markets:
+            self._remember(symbol, 0)
+
+    def has(self, symbol: str, ts_event: int, bids: list[Any], asks: list[Any], levels: int | None = None) -> bool:
+        """Whether a book was so at that time of the exchange, as exactly as it tells its times."""
+        while self._flow.next_ns < ts_event + self._resolution:
+            for name in {update.symbol for update in self._flow.next_burst()}:
+                self._remember(name, self._flow.ts_event)
+        if ts_event > self._real.next_ns:
+            return False
+        found = (bids, asks)
+        for ts, book in reversed(self._past[symbol]):
+            if ts < ts_event + self._resolution and self._decimals(symbol, book, levels) == found:
+                return True
+            if ts <= ts_event:
+                return False
+        return False
+
+    def has_at(self, symbol: str, update_id: int, bids: list[Any], asks: list[Any]) -> bool:
+        """Whether a book was so after that change."""
+        book = self._real.book_at(symbol, update_id)
+        return bool(self._decimals(symbol, (book.bids, book.asks), None) == (bids, asks))
+
+    def has_now(self, symbol: str, bids: list[Any], asks: list[Any], levels: int | None = None) -> bool:
+        """Whether a book is so at this moment."""
+        book = self._real.book(symbol)
+        return bool(self._decimals(symbol, (book.bids, book.asks), levels) == (bids, asks))
+
+    def _remember(self, symbol: str, ts: int) -> None:
+        book = self._flow.book(symbol)
+        self._past.setdefault(symbol, []).append((ts, (book.bids, book.asks)))
+
+    def _decimals(self, symbol: str, book: Any, levels: int | None) -> Any:
+        market = self._markets[symbol]
+
+        def exact(side: Any) -> list[tuple[Decimal, Decimal]]:
+            return [
+                (
+                    Decimal(price * market.tick).scaleb(-market.price_decimals),
+                    Decimal(qty * market.lot).scaleb(-market.qty_decimals),
+                )
+                for price, qty in side[:levels]
+            ]
+
+        return exact(book[0]), exact(book[1])
+
+
+class Judge(EventHandler):
+    """Compares every LIVE book, at every callback, with the true book of its moment."""
+
+    def __init__(self, truth: Truth, case: Case) -> None:
+        self._truth = truth
+        self._is_in_parts = case.is_in_parts
+        self._has_update_ids = case.has_update_ids
+        self._doubtful: dict[str, int] = {}
+        self.levels = case.depth  # that are compared
+        self.skews_ns = [0]  # how far the exchange's clock has been ahead of its order flow
+        self.books: dict[str, OrderBook] = {}
+        self.updates: dict[str, int] = {}
+        self.wrong: list[str] = []
+        self.states: dict[str, list[str]] = {}
+        self.quotes: list[Quote] = []
+        self.trades: list[Trade] = []
+
+    def on_book(self, event: BookUpdate) -> None:
+        book, symbol = event.book, event.instrument.raw_symbol
+        self.books[symbol] = book
+        self.updates[symbol] = self.updates.get(symbol, 0) + 1
+        doubtful = self._doubtful.pop(symbol, book.ts_event)
+        if doubtful != book.ts_event:
+            self.wrong.append(f"{symbol} at {doubtful}")
+        if book.state == BookState.LIVE and not self.is_true(symbol):
+            if self._is_in_parts:
+                self._doubtful[symbol] = book.ts_event  # until the rest of this change has come
+            else:
+                self.wrong.append(f"{symbol} at {book.ts_event}")
+
+    def is_true(self, symbol: str) -> bool:
+        book = self.books[symbol]
+        bids, asks = book.exact(0)[: self.levels], book.exact(1)[: self.levels]
+        if self._has_update_ids:
+            return self._truth.has_at(symbol, book.last_id, bids, asks)
+        return any(
+            self._truth.has(symbol, book.ts_event - skew, bids, asks, self.levels) for skew in reversed(self.skews_ns)
+        )
+
+    def is_current(self, symbol: str) -> bool:
+        """Whether a symbol's book is as the exchange has it at this moment."""
+        book = self.books[symbol]
+        return self._truth.has_now(symbol, book.exact(0)[: self.levels], book.exact(1)[: self.levels], self.levels)
+
+    def on_book_status(self, event: BookStatus) -> None:
+        self.states.setdefault(event.instrument.raw_symbol, []).append(event.new.name)
+        self._doubtful.pop(event.instrument.raw_symbol, None)
+
+    def on_quote(self, event: Quote) -> None:
+        self.quotes.append(event)
+
+    def on_trade(self, event: Trade) -> None:
+        self.trades.append(event)
+
+    def is_live(self, symbol: str) -> bool:
+        return symbol in self.books and self.books[symbol].state == BookState.LIVE
