@@ -596,7 +596,7 @@ async def _play(case: Case, scenario: Scenario, seed: int) -> Seen:
                 await asyncio.wait([serving])
         assert run.error is None
     assert judge.wrong == [], f"wrong and LIVE: {judge.wrong[:5]}\n{run.log()}"
-    assert min(judge.updates.values()) > 2, f"hardly a book was compared: {judge.updates}"
+    assert min(judge.updates.values()) > 1, f"hardly a book was compared: {judge.updates}"
     check_told(run, feed, scenario, seen)
     check_limits(run)
     return seen
