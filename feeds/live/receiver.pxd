@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uint64_t
 
+from feeds.live.arbiter cimport Arbiter
 from feeds.pipeline cimport Pipeline
 from feeds.recording.writer cimport RecordingWriter
 from picows.assembler cimport MessageAssembler
@@ -29,6 +30,9 @@ cdef class Receiver(WSListener):
         readonly int drain_reads
         readonly double drain_timeout
         object _shell                        # told of requests: see Receiver
+        # Where several receivers, each with a connection of its own, share the pipeline; None: this is the only one.
+        public Arbiter arbiter
+        readonly int leg                     # which of them this is to the arbiter
         WSTransport _transport               # None: not connected
         MessageAssembler _assembler
         bint _in_read
@@ -45,6 +49,7 @@ cdef class Receiver(WSListener):
         uint64_t _message_frames
 
     cdef int _receive(self, WSFrame frame) except -1
+    cdef int _passed_over(self) except -1
     cdef int _put_off_message(self, int kind, int64_t ts_kernel) except -1
     cdef bint _add(self, WSFrame frame) except -1
     # Whether the batch takes the next read in.

@@ -1,5 +1,6 @@
 from typing import Protocol
 
+from feeds.live.arbiter import Arbiter
 from feeds.pipeline import Pipeline
 from feeds.recording import RecordingWriter
 from picows import WSFrame, WSListener, WSTransport
@@ -11,6 +12,7 @@ DEFAULT_LARGE_MESSAGE: int
 class _Shell(Protocol):
     def on_requests(self) -> None: ...
     def on_failed(self, error: Exception) -> None: ...
+    def on_leg_lost(self, leg: int, reason: str) -> None: ...
 
 class Receiver(WSListener):
     """Listens to one connection after the other of a line, and gives its pipeline what happens, recording it first."""
@@ -25,7 +27,12 @@ class Receiver(WSListener):
         drain_reads: int = 0,
         drain_timeout: float = 0.001,
         large_message: int = ...,
+        arbiter: Arbiter | None = None,
+        leg: int = 0,
     ) -> None: ...
+    arbiter: Arbiter | None
+    @property
+    def leg(self) -> int: ...
     @property
     def pipeline(self) -> Pipeline: ...
     @property
@@ -63,6 +70,8 @@ class Receiver(WSListener):
     def resnapshot(self, symbol: str) -> None:
         """A snapshot is due of a book that is LIVE, by the exchange's symbol."""
     def tick(self) -> None: ...
+    def join(self) -> None:
+        """Have the arbiter join this leg, and pass on what it is ahead."""
     def send(self, payload: bytes) -> None:
         """Send a text message, and record it; dropped where there is no connection."""
     def disconnect(self, reason: str) -> None:

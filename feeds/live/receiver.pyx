@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from feeds.clock cimport wall_ns
 from feeds.large cimport LargeMessage
+from feeds.live.arbiter cimport Arbiter
 from feeds.pipeline cimport Pipeline
 from feeds.recording.message cimport (
     KIND_BINARY,
@@ -48,6 +49,10 @@ cdef class Receiver(WSListener):
 
     `shell.on_requests()` is called when the decoder has asked for something. All methods are called inside the event loop.
 
+    With an `arbiter` it is one of several that share the pipeline, with the number `leg`. Then only what the arbiter admits
+    is recorded and passed on; and `shell.on_leg_lost(leg, reason)` is called instead where a connection ends and another
+    goes on. What holds for the line as a whole (replies, statuses, ticks) is given to the receiver of the primary leg.
+
     A batch is what one read brought. With `drain_reads` it goes on under TLS, whose layer alone may read the socket, while
     more has arrived: over so many reads more at most, and no longer than `drain_timeout` seconds, since what has arrived
     may be a part of a record that is long in coming. (Without TLS `ws_connect(read_until_drained=)` does this.)
@@ -59,7 +64,7 @@ cdef class Receiver(WSListener):
 
     def __init__(self, Pipeline pipeline not None, shell, *, RecordingWriter writer=None, Py_ssize_t max_message_size,
                  int drain_reads=0, double drain_timeout=0.001,
-                 Py_ssize_t large_message=DEFAULT_LARGE_MESSAGE):
+                 Py_ssize_t large_message=DEFAULT_LARGE_MESSAGE, Arbiter arbiter=None, int leg=0):
         self.pipeline = pipeline
         self.writer = writer
         self.source = pipeline.source
@@ -70,6 +75,8 @@ cdef class Receiver(WSListener):
         self.drain_timeout = drain_timeout
         self.large_message = self._put_off_from = large_message
         self._put_off = deque()
+        self.arbiter = arbiter
+        self.leg = leg
 
     cpdef on_ws_connected(self, WSTransport transport):
         # UTF-8 is left to the decoder, which refuses what it cannot read.
@@ -82,6 +89,8 @@ cdef class Receiver(WSListener):
 
     def _connected(self):
         self.ts_recv = wall_ns()
+        if self.arbiter is not None and not self.arbiter.attach(self.leg, self.ts_recv):
+            return
         self._record(KIND_CONNECTED, b"", None)
         self.pipeline.on_connected("", self.ts_recv)
 
@@ -92,6 +101,8 @@ cdef class Receiver(WSListener):
             self._receive(frame)
         except BaseException:
             self.is_detached = True      # whoever raised is not called again; the connection closes, the session ends
+            if self.arbiter is not None:
+                self.arbiter.close()     # nor by another connection
             raise
 
     cdef int _receive(self, WSFrame frame) except -1:
@@ -115,16 +126,42 @@ cdef class Receiver(WSListener):
                 kind |= LAST_IN_BATCH
             if self._assembler.payload_size >= self._put_off_from:
                 return self._put_off_message(kind, frame.kernel_time_ns)
+            if self.arbiter is not None and not self.arbiter.admits(
+                    self.leg, kind, self._assembler.payload_ptr, self._assembler.payload_size, self.ts_recv, last):
+                return self._passed_over() if last else 0
             if self.writer is not None:
                 self.writer.write_view(self.ts_recv, self.source, kind, self._assembler.payload_ptr,
                                        self._assembler.payload_size, None, frame.kernel_time_ns, self._frame_sizes,
                                        self._message_frames if self._message_frames <= MAX_FRAME_SIZES else 0)
             self.pipeline.on_view(self._assembler.payload_ptr, self._assembler.payload_size, self.ts_recv, last)
         elif last:
+            if self.arbiter is not None:
+                return self._passed_over()
             self._end_batch()
         if last and self.pipeline.decoder._requests:
             self._shell.on_requests()
         return 0
+
+    cdef int _passed_over(self) except -1:
+        """The last message of a batch was not admitted: it ends the batch where one before it was."""
+        if self.arbiter.ends_batch():
+            self._end_batch()
+            if self.pipeline.decoder._requests:
+                self._shell.on_requests()
+        return 0
+
+    def join(self):
+        """Have the arbiter join this leg, and pass on what it is ahead."""
+        ahead = self.arbiter.join(self.leg, wall_ns())
+        if not ahead:
+            return
+        for kind, payload in ahead:
+            self._put_off.append((partial(self._take_ahead, kind & ~LAST_IN_BATCH, payload), payload))
+        self._go_on()
+        self._end_batch()
+
+    def _take_ahead(self, int kind, bytes payload, LargeMessage large):
+        self._pass_on(kind, payload, 0, (), large)
 
     cdef bint _drains_on(self) except -1:
         if not self._transport.is_secure or self._more_reads == self.drain_reads or self._transport.is_drained():
@@ -168,6 +205,9 @@ cdef class Receiver(WSListener):
 
     def _disconnected(self, str reason):
         self.ts_recv = wall_ns()
+        if self.arbiter is not None and not self.arbiter.detach(self.leg):
+            self._shell.on_leg_lost(self.leg, reason)
+            return
         self._record(KIND_DISCONNECTED, reason.encode(), None)
         self.pipeline.on_disconnected(reason, self.ts_recv)
 
@@ -242,7 +282,8 @@ cdef class Receiver(WSListener):
     def send(self, bytes payload):
         """Send a text message, and record it; dropped where there is no connection."""
         if self._transport is not None:
-            self._record(KIND_SENT, payload, None)
+            if self.arbiter is None or self.arbiter.primary == self.leg:
+                self._record(KIND_SENT, payload, None)
             self._transport.send(WSMsgType.TEXT, payload)
 
     def disconnect(self, str reason):
@@ -296,6 +337,15 @@ cdef class Receiver(WSListener):
         return 0
 
     def _take_message(self, int kind, bytes payload, int64_t ts_kernel, tuple sizes, LargeMessage large):
+        self.ts_recv = wall_ns()
+        if self.arbiter is not None and not self.arbiter.admits(
+                self.leg, kind, payload, len(payload), self.ts_recv, kind & LAST_IN_BATCH):
+            if kind & LAST_IN_BATCH:
+                self._passed_over()
+        else:
+            self._pass_on(kind, payload, ts_kernel, sizes, large)
+
+    def _pass_on(self, int kind, bytes payload, int64_t ts_kernel, tuple sizes, LargeMessage large):
         cdef uint64_t frame_sizes[MAX_FRAME_SIZES]
         cdef bint last = kind & LAST_IN_BATCH
         for i, size in enumerate(sizes):
