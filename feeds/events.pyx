@@ -754,7 +754,9 @@ cdef class FeedStatus(Event):
     missed on the connection, and nobody knows of which instrument: no book of it can be believed), "fetch_failed" (a REST
     request will not be answered), "problem" (messages of one kind cannot be decoded: told once per kind),
     "silent_subscription" (nothing has come of a subscription), "resnapshot" (a snapshot of a book that is LIVE has been asked
-    for, as nothing would show that the book is wrong).
+    for, as nothing would show that the book is wrong), "line_joined", "line_behind" and "line_lost" (one of several connections
+    that bring the same is in step, is not, or is lost), "rotated", "rotation_failed" and "reconnecting" (a connection that
+    nears its greatest age has been replaced, cannot be yet, or is made anew).
     """
 
     def __init__(self, str exchange, str status, str reason="", *, int source=0, int64_t ts_recv=0):

@@ -129,6 +129,14 @@ class Exchange:
     max_topics_per_message = 50
     request_limits: Sequence_[RateLimit] = ()  # of REST
     connection_limits: Sequence_[RateLimit] = ()  # of attempts to connect, each of weight 1
+    max_connection_age: float | None = None  # seconds, after which the exchange ends a connection; None: it does not
+    # Why copies of a message that come on two connections cannot be told: then there are no redundant lines, and a
+    # connection that is too old is lost before another is made. None: they are equal byte for byte.
+    copies_differ: str | None = "whether messages are the same on every connection has not been tested"
+    # The beginnings of messages that concern one connection alone (* stands for anything): acknowledgements, refusals,
+    # heartbeats; and of those with which a book begins in the stream. Needed where copies can be told.
+    answers: Sequence_[bytes] = ()
+    opening_snapshots: Sequence_[bytes] = ()
     subscriptions_replace = False  # a message that subscribes ends all subscriptions before it
     older: Sequence_[Older] = ()
     # What an address of the exchange, WebSocket or REST, looks like: for recordings that have addresses.

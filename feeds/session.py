@@ -228,7 +228,7 @@ async def live(
                     flushing.cancel()
                 chain.stop()
                 report.elapsed = time.monotonic() - began
-                report.frames = sum(line.receiver.frames for line in feeds.lines)
+                report.frames = sum(line.frames for line in feeds.lines)
                 report.connects = sum(line.connects for line in feeds.lines)
                 chain.fill(report, [line.pipeline for line in feeds.lines])
                 if writer is not None and writer.problem is None:

@@ -462,6 +462,16 @@ class Binance(Exchange):
     }
     path_of: ClassVar[dict[str, str]] = {}  # channel -> path, where it is not /stream
     message_interval = 0.25  # seconds: 5 client messages per second are allowed, pongs count
+    max_connection_age: float | None = 24 * 3600
+    copies_differ = None
+    answers: Sequence[bytes] = (
+        b'{"result":',
+        b'{"id":',
+        b'{"error":',
+        b'{"code":',
+        b'{"e":"serverShutdown"',
+        b'{"stream":*"e":"serverShutdown"',
+    )
     max_topics_per_connection = MAX_STREAMS_PER_CONNECTION
     request_limits = (RateLimit(6000, 60),)
     connection_limits: Sequence[RateLimit] = (RateLimit(300, 300),)

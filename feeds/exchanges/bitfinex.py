@@ -320,6 +320,7 @@ class Bitfinex(Exchange):
     """Bitfinex. Sources name 20 to 30 channels for a connection: 25 is safe."""
 
     id = "bitfinex"
+    copies_differ = "channels have other ids, and messages other numbers, on each connection"
     endpoints = Endpoints(ws="wss://api-pub.bitfinex.com", rest="https://api-pub.bitfinex.com")
     channels = ("book", "quote", "trade", "ticker", "liquidation", "candle")
     decoder = BitfinexDecoder

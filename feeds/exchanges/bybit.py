@@ -459,6 +459,10 @@ class Bybit(Exchange):
         "/v5/market/instruments-info?category=inverse&limit=1000",
     )
     heartbeat = Heartbeat(20.0, b'{"op":"ping"}')
+    copies_differ: str | None = None
+    answers = (b'{"success":',)
+    # Trades and best prices are "snapshots" all the time.
+    opening_snapshots = (b'{"topic":"orderbook.%d.*"type":"snapshot"' % DEPTH, b'{"topic":"tickers.*"type":"snapshot"')
     max_topics_per_message = 10  # one bad topic fails all of its message
     max_topics_per_connection = 200
     connection_limits = (RateLimit(500, 300),)

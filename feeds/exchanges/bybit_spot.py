@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 
+from feeds.exchange import Exchange
 from feeds.exchanges.bybit import Bybit, BybitDecoder
 from feeds.instrument import Instrument
 
@@ -26,6 +27,7 @@ class BybitSpot(Bybit):
     """Bybit spot."""
 
     id = "bybit-spot"
+    copies_differ = Exchange.copies_differ  # tickers are snapshots all the time
     channels = ("book", "quote", "trade", "ticker", "candle")
     decoder = BybitSpotDecoder
     instruments_urls = ("/v5/market/instruments-info?category=spot&limit=1000",)

@@ -302,6 +302,7 @@ class CoinbaseAdvanced(Exchange):
     """
 
     id = "coinbase-advanced"
+    copies_differ = "messages are numbered anew on each connection (sequence_num)"
     connection_limits = (RateLimit(8, 1),)
     endpoints = Endpoints(ws="wss://advanced-trade-ws.coinbase.com", rest="https://api.coinbase.com")
     channels = ("book", "quote", "trade", "ticker", "candle")

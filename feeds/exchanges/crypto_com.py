@@ -308,6 +308,7 @@ class CryptoCom(Exchange):
     """Crypto.com Exchange."""
 
     id = "crypto-com"
+    copies_differ = "its pings are answered by the decoder, which knows of one connection"
     endpoints = Endpoints(ws="wss://stream.crypto.com", rest="https://api.crypto.com")
     channels = ("book", "quote", "trade", "ticker", "funding", "candle")
     decoder = CryptoComDecoder

@@ -412,6 +412,7 @@ class Deribit(Exchange):
     """Deribit. `interval` of books and trades: `raw` needs a login, `agg2` is once a second."""
 
     id = "deribit"
+    copies_differ = "its pings are answered by the decoder, which knows of one connection"
     endpoints = Endpoints(ws="wss://www.deribit.com", rest="https://www.deribit.com")
     channels = ("book", "book_top", "quote", "trade", "ticker", "funding", "liquidation", "candle")
     decoder = DeribitDecoder

@@ -427,6 +427,7 @@ class Dydx(Exchange):
     """dYdX v4. `uncrosses=False`: see `DydxDecoder`."""
 
     id = "dydx"
+    copies_differ = "messages are numbered anew on each connection (message_id)"
     endpoints = Endpoints(ws="wss://indexer.dydx.trade", rest="https://indexer.dydx.trade")
     channels = ("book", "trade", "ticker", "liquidation", "candle")
     decoder: type[DydxDecoder] = DydxDecoder

@@ -277,6 +277,7 @@ class Gemini(Exchange):
     """Gemini. A quiet book says nothing: the answers to our pings show that the connection lives."""
 
     id = "gemini"
+    copies_differ = "messages are numbered anew on each connection (socket_sequence)"
     connection_limits = (RateLimit(300, 300),)
     endpoints = Endpoints(ws="wss://ws.gemini.com", rest="https://api.gemini.com")
     channels = ("book", "book_top", "quote", "trade", "ticker")

@@ -393,6 +393,7 @@ class Htx(Exchange):
     """HTX spot. The exchange pings every five seconds and ends connections that do not answer."""
 
     id = "htx"
+    copies_differ = "its pings are answered by the decoder, which knows of one connection"
     endpoints = Endpoints(ws="wss://api.huobi.pro", rest="https://api.huobi.pro")
     channels: Sequence[str] = ("book", "book_top", "quote", "trade", "ticker", "candle")
     decoder: type[MessageDecoder] = HtxDecoder

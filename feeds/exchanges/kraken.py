@@ -426,6 +426,9 @@ class Kraken(Exchange):
     checksum = SideBySideChecksum(levels=10, number_text=NumberText.DIGITS)
     instruments_urls = ("/0/public/AssetPairs",)
     heartbeat = Heartbeat(30.0, b'{"method":"ping"}')
+    copies_differ = None
+    answers = (b'{"method":', b'{"error":', b'{"channel":"heartbeat"', b'{"channel":"status"')
+    opening_snapshots = (b'{"channel":*"type":"snapshot"',)
     urls = re.compile(r"//(ws|beta-ws|ws-l3|api)\.kraken\.com\b")
     messages = re.compile(
         rb'^\{"channel":"(book|trade|ticker|ohlc)","type":"(snapshot|update)","data":\[\{"symbol":"[^"]+/'

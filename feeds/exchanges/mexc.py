@@ -492,6 +492,7 @@ class Mexc(Exchange):
     """MEXC, spot and futures on two sockets."""
 
     id = "mexc"
+    max_connection_age = 24 * 3600
     endpoints = Endpoints(ws="wss://wbs-api.mexc.com", rest="https://api.mexc.com")
     channels = ("book", "book_top", "quote", "trade", "ticker", "funding", "candle")
     decoder = MexcDecoder

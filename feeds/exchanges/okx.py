@@ -448,6 +448,9 @@ class Okx(Exchange):
         *(f"/api/v5/public/instruments?instType={kind}" for kind in ("SPOT", "SWAP", "FUTURES")),
         *(f"/api/v5/public/instruments?instType=OPTION&instFamily={family}" for family in ("BTC-USD", "ETH-USD")),
     )
+    copies_differ = None
+    answers = (b"pong", b'{"event":')
+    opening_snapshots = (b'{"arg":*"action":"snapshot"',)
     heartbeat = Heartbeat(20.0, b"ping")  # the server closes what has been idle for 30 s
     message_interval = 1.0  # seconds; 480 requests an hour are allowed
     max_topics_per_message = 100

@@ -46,8 +46,9 @@ cdef class Arbiter:
         int32_t* _buckets
         Delivery* _deliveries                # a ring; [_oldest, _newest) are remembered, [_unexamined, _newest) may be under way
         uint64_t _oldest, _unexamined, _newest
-        Py_ssize_t _slot_count, _bucket_mask
-        int32_t _free
+        Py_ssize_t _bucket_mask
+        int32_t _free                        # the first of the slots that are free again; -1: none
+        int32_t _used                        # those behind have never been used
         Py_ssize_t _held_count               # of all legs
         bint _is_batch_open
         # By leg:

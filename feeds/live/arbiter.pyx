@@ -2,7 +2,8 @@
 """The arbiter: of copies of a message on several connections the first is delivered, exactly once."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 import os
 from collections import deque
@@ -57,39 +58,22 @@ cdef class Arbiter:
         self._answers = tuple([_parts(text) for text in answers])
         self._snapshots = tuple([_parts(text) for text in snapshots])
         self._seed = int.from_bytes(os.urandom(8), "little")
-        self._slot_count = 2 * memory            # the other half for messages that are held
-        self._bucket_mask = (1 << (self._slot_count - 1).bit_length()) - 1
-        self._slots = <Remembered*> calloc(self._slot_count, sizeof(Remembered))
+        self._bucket_mask = (1 << (2 * memory - 1).bit_length()) - 1
+        self._slots = <Remembered*> malloc(2 * memory * sizeof(Remembered))          # half of it for messages that are held
         self._buckets = <int32_t*> malloc((self._bucket_mask + 1) * sizeof(int32_t))
         self._deliveries = <Delivery*> malloc(memory * sizeof(Delivery))
         if self._slots == NULL or self._buckets == NULL or self._deliveries == NULL:
             raise MemoryError(f"no room to remember {memory} messages")
+        memset(self._buckets, 0xFF, (self._bucket_mask + 1) * sizeof(int32_t))        # -1 in each
+        self._free = -1
         self._held = [deque() for _ in range(MAX_LEGS)]
         self._reasons = [""] * MAX_LEGS
-        self._clear()
+        self.close()
 
     def __dealloc__(self):
         free(self._slots)
         free(self._buckets)
         free(self._deliveries)
-
-    def _clear(self):
-        cdef Py_ssize_t i
-        for i in range(self._bucket_mask + 1):
-            self._buckets[i] = -1
-        for i in range(self._slot_count):
-            self._slots[i].references = 0
-            self._slots[i].next = i + 1 if i + 1 < self._slot_count else -1
-        self._free = 0
-        self._oldest = self._unexamined = self._newest = 0
-        self._held_count = 0
-        for i in range(MAX_LEGS):
-            self._roles[i] = ABSENT
-            self._held_bytes[i] = 0
-            (<object> self._held[i]).clear()
-        self.primary = -1
-        self.is_lost = False
-        self._is_batch_open = False
 
     # --- legs -----------------------------------------------------------------------------------------
 
@@ -103,12 +87,9 @@ cdef class Arbiter:
 
     def attach(self, int leg, int64_t now):
         """A leg is connected. True: it is the primary, and the pipeline is connected with it."""
-        cdef Py_ssize_t i
         if self._roles[_checked(leg)] != ABSENT:
             raise ValueError(f"expected a leg that is absent, found leg {leg} {Role(self._roles[leg]).name}")
-        for i in range(self._slot_count):        # of what has been delivered by now nothing will come on it
-            if self._slots[i].references:
-                self._slots[i].seen[leg] = self._slots[i].delivered
+        self._expect_nothing(leg)
         self._clean_since[leg] = self._reached[leg] = now
         self._has_matched[leg] = False
         self._reasons[leg] = ""
@@ -118,6 +99,18 @@ cdef class Arbiter:
         self._roles[leg] = PRIMARY
         self.primary = leg
         return True
+
+    def _expect_nothing(self, int leg):
+        """Of all that has been delivered by now a leg will not bring a copy any more."""
+        cdef Remembered* found
+        cdef uint64_t index
+        cdef int32_t slot
+        for index in range(self._oldest, self._newest):
+            found = &self._slots[self._deliveries[index % self.memory].slot]
+            found.seen[leg] = found.delivered
+        for held in self._held:
+            for slot, _, _, _, _ in held:
+                self._slots[slot].seen[leg] = self._slots[slot].delivered
 
     def detach(self, int leg):
         """A leg has lost its connection. True: it was the last in step; all is forgotten, and the pipeline is disconnected."""
@@ -133,12 +126,22 @@ cdef class Arbiter:
                 self.primary = other
                 self.is_lost = False
                 return False
-        self._clear()
+        self.close()
         return True
 
     def close(self):
-        """Nothing is admitted any more."""
-        self._clear()
+        """Forget all legs, which are absent from now on, and all messages."""
+        cdef Py_ssize_t i
+        for i in range(MAX_LEGS):
+            self._drop_held(i)
+            self._roles[i] = ABSENT
+        while self._oldest < self._newest:
+            self._release(self._deliveries[self._oldest % self.memory].slot)
+            self._oldest += 1
+        self._unexamined = self._newest
+        self.primary = -1
+        self.is_lost = False
+        self._is_batch_open = False
 
     def hand_over(self, int leg):
         """Make a joined leg the primary; the one that was is a joined one."""
@@ -148,12 +151,15 @@ cdef class Arbiter:
         self._roles[leg] = PRIMARY
         self.primary = leg
 
+    def part(self, int leg, int64_t now, str reason not None):
+        """Have a leg join anew, unless it is the primary or absent."""
+        if self._roles[_checked(leg)] == JOINING or self._roles[leg] == JOINED:
+            self._disturb(leg, now, reason)
+
     def part_all(self, int64_t now, str reason not None):
         """Have all legs but the primary join anew."""
-        cdef int leg
         for leg in range(MAX_LEGS):
-            if self._roles[leg] == JOINING or self._roles[leg] == JOINED:
-                self._disturb(leg, now, reason)
+            self.part(leg, now, reason)
 
     def is_in_step(self, int leg, int64_t now, int64_t quiet):
         """Whether a leg that joins can be joined. On a market where nothing comes: after `quiet` ns of that."""
@@ -181,15 +187,13 @@ cdef class Arbiter:
         cdef int32_t slot
         cdef Delivery* delivery
         cdef uint64_t index
-        cdef Py_ssize_t i
         if self._roles[_checked(leg)] != JOINING:
             raise ValueError(f"expected a leg that is JOINING, found leg {leg} {Role(self._roles[leg]).name}")
         held = list(self._held[leg])
         anchor = self._anchor(leg)
         # Of what is delivered, the leg has had everything up to the anchor, or that for which it has had time enough.
         behind = self._unexamined if anchor < 0 else self._slots[<int32_t> held[anchor][0]].last + 1
-        for i in range(self._slot_count):
-            self._slots[i].seen[leg] = self._slots[i].delivered
+        self._expect_nothing(leg)
         for index in range(self._newest, behind, -1):
             delivery = &self._deliveries[(index - 1) % self.memory]
             self._slots[delivery.slot].seen[leg] = delivery.ordinal - 1
@@ -371,6 +375,7 @@ cdef class Arbiter:
         return 0
 
     cdef int _drop_held(self, int leg) except -1:
+        cdef int32_t slot
         for slot, _, _, _, _ in self._held[leg]:
             self._release(slot)
         self._held_count -= len(self._held[leg])
@@ -396,9 +401,15 @@ cdef class Arbiter:
     cdef int32_t _remember(self, uint64_t hash) noexcept:
         """Return a slot for a message that has none. There is one: deliveries and messages that are held are too few for all."""
         cdef int32_t slot = self._free
-        cdef Remembered* found = &self._slots[slot]
+        cdef Remembered* found
         cdef int leg
-        self._free = found.next
+        if slot >= 0:
+            self._free = self._slots[slot].next
+        else:
+            slot = self._used
+            self._used += 1
+        found = &self._slots[slot]
+        found.references = 0
         found.hash = hash
         found.delivered = 0
         for leg in range(MAX_LEGS):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
-import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
@@ -17,15 +17,17 @@ from feeds.book import BookState, OrderBook
 from feeds.decoder import Fetch, Reconnect, Refused, Resubscribe, Send
 from feeds.errors import ConfigError, DecodeError, FeedsError, FetchError, SubscriptionRefused, UnknownSymbol
 from feeds.events import EventHandler
-from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Heartbeat
+from feeds.exchange import ConnectionPlan, Endpoints, Exchange
 from feeds.instrument import Instrument, Instruments
 from feeds.latency import Latency
-from feeds.live.backoff import Backoff, BackoffConfig
+from feeds.live.arbiter import MAX_LEGS, Arbiter, Role
+from feeds.live.backoff import BackoffConfig
 from feeds.live.first_data import FirstData
-from feeds.live.http import RestClient, RestConfig, address, retry_after
+from feeds.live.http import RestClient, RestConfig, address
 from feeds.live.instrument_lists import InstrumentCache, InstrumentList, InstrumentLists, InstrumentListsConfig
+from feeds.live.leg import Leg
 from feeds.live.limits import Budget, ConnectionPacer
-from feeds.live.liveness import Liveness, LivenessConfig
+from feeds.live.liveness import LivenessConfig, new_activity
 from feeds.live.receiver import DEFAULT_LARGE_MESSAGE, Receiver
 from feeds.live.snapshots import Need, SnapshotScheduler
 from feeds.live.tasks import cancel_all
@@ -33,14 +35,31 @@ from feeds.pipeline import Pipeline
 from feeds.recording import RecordingWriter
 from feeds.recording.format import INSTRUMENTS_TAG, TICKET_TAG
 from feeds.subscription import Subscription
-from picows import WSError, WSHandshakeError, ws_connect
 
-__all__ = ["FeedConfig", "LiveFeed"]
+__all__ = ["FeedConfig", "JoinConfig", "LiveFeed"]
 
-GREETING_POLL = 0.01  # seconds
-
-
+MAX_LINES = MAX_LEGS - 1  # one more replaces one of them
 MAX_NAMED = 20  # instruments that one status names
+
+
+class JoinConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When connections with the same subscriptions are in step, and how copies are told; seconds and bytes."""
+
+    grace: float = 1.0  # what has come on one connection comes on every other within so long
+    quiet: float = 10.0  # on a market where nothing comes a connection is in step after so long
+    timeout: float = 30.0  # not joined by then is told, and a connection that would replace another is given up
+    memory: int = 65_536  # messages by which copies are told, and
+    memory_age: float = 60.0  # for how long they are remembered
+    max_held_bytes: int = 16 * 1024 * 1024  # of messages of a connection that joins, in twice the grace
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"expected {name} above 0, found {getattr(self, name)}")
+        if self.memory > 1 << 24:
+            raise ValueError(f"expected a memory of at most {1 << 24} messages, found {self.memory}")
+        if not self.grace <= self.memory_age:
+            raise ValueError(f"expected memory_age of at least grace, found {self.memory_age} and {self.grace}")
 
 
 class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,6 +89,13 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # Between the snapshots that each book of an exchange gets whose messages show no loss; None: as the exchange says
     # (`Exchange.resnapshot_interval`), 0: never. Other exchanges need none, and get none.
     resnapshot_interval: float | None = None
+    # Connections with the same subscriptions, of which the first copy of each message counts: as long as one lives
+    # there is no gap. More than 1 only where an exchange sends the same on each (`Exchange.copies_differ`).
+    lines: int = 1
+    # How long before an exchange ends a connection for its age another takes its place; for each between once and half
+    # of it, so that they do not go together. One that could not be replaced is made anew a tenth of it before the end.
+    rotation_margin: float = 600.0
+    join: JoinConfig = JoinConfig()
     backoff: BackoffConfig = BackoffConfig()
     rest: RestConfig = RestConfig()
 
@@ -80,6 +106,13 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise ValueError(f"expected {name} above 0, found {value}")
         if self.limit_share > 1:
             raise ValueError(f"expected limit_share at most 1, found {self.limit_share}")
+        if self.lines > MAX_LINES:
+            raise ValueError(f"expected lines at most {MAX_LINES}, found {self.lines}")
+
+    def check(self, exchange: Exchange) -> None:
+        """ConfigError where the exchange cannot be had like that."""
+        if self.lines > 1 and exchange.copies_differ is not None:
+            raise ConfigError(f"{exchange.id}: expected lines = 1, found {self.lines}: {exchange.copies_differ}")
 
 
 class LiveFeed:
@@ -95,6 +128,12 @@ class LiveFeed:
     `instruments` are those that several feeds into one `downstream` share. `lists` says where lists of instruments are
     kept, and when they are fetched again: see `refresh_instruments`.
     `latency` measures the stages before `downstream`; on Linux the kernel is then asked when it received what was read.
+
+    `FeedConfig.lines` are connections that bring the same: the first copy of each message counts. What they are told
+    of is FeedStatus("line_joined"), ("line_lost"), and ("line_behind") for one that is not in step; "disconnected" is
+    told when the last one in step is lost. Before an exchange ends a connection for its age another joins and takes
+    its place, FeedStatus("rotated"), without a gap; ("rotation_failed") tells that it could not yet, ("reconnecting")
+    that the connection has to be lost. ConfigError where there cannot be so many lines.
     """
 
     def __init__(
@@ -117,6 +156,7 @@ class LiveFeed:
         self.exchange = exchange
         self._sleep = sleep  # between two looks at the list of instruments
         self.config = config or FeedConfig()
+        self.config.check(exchange)
         self.endpoints = endpoints or exchange.endpoints
         self.instruments = Instruments() if instruments is None else instruments
         self.lines: list[Line] = []
@@ -286,7 +326,7 @@ class LiveFeed:
         if self._writer is not None:
             line.streams += [stream for stream in plan.streams if stream not in line.streams]
             self._writer.declare_again(
-                line.receiver.source, self.exchange.id, line.url, **self._declaration(line.streams)
+                line.pipeline.source, self.exchange.id, line.url, **self._declaration(line.streams)
             )
 
     def _declaration(self, streams: Sequence[str]) -> dict[str, Any]:
@@ -327,7 +367,7 @@ class LiveFeed:
             self._failed.cancel()
             self._failed = None
             for line in self.lines:
-                line.receiver.detach()
+                line.detach()
             await cancel_all([*self._serving, stopping, refreshing, fetching])
 
     def _start(self, line: Line) -> None:
@@ -416,7 +456,7 @@ class LiveFeed:
 
 
 class Line:
-    """One connection of a feed, made again whenever it is lost."""
+    """One plan of subscriptions: its pipeline, and the connections that bring it, of which several bring the same."""
 
     def __init__(
         self,
@@ -438,75 +478,242 @@ class Line:
         self.plan = plan
         self.url = url
         self.pipeline = pipeline
-        self.receiver = Receiver(
-            pipeline,
-            self,
-            writer=writer,
-            max_message_size=config.max_message_size,
-            drain_reads=drain_reads,
-            drain_timeout=config.drain_timeout,
-            large_message=config.large_message,
-        )
+        self.pacer = pacer
+        self.config = config
+        self.writer = writer
+        self.drain_reads = drain_reads
         self.connects = 0
         wanted, needed = config.resnapshot_interval, exchange.resnapshot_interval
         self.resnapshot_interval = 0.0 if needed is None else needed if wanted is None else wanted  # seconds, 0: never
-        self.liveness = Liveness(
-            self,
-            config.liveness,
-            silence_timeout=config.silence_timeout,
-            first_frame=config.first_data_timeout,
-            send=self._send_all,
-        )
-        self._downstream = pipeline.books.downstream
+        self.activity = new_activity(config.liveness, pipeline.books)
         self.streams = list(plan.streams)  # all that there have been
-        self._replanned = asyncio.Event()
+        self._downstream = pipeline.books.downstream
         self._awaiting: asyncio.Task[None] | None = None  # first data
-        self._sending = asyncio.Lock()
-        self._may_send = 0.0  # loop time
         self._silent: list[tuple[Instrument, str]] = []  # subscriptions, and told of
         self._rest = rest
         self._snapshots = snapshots
-        self._pacer = pacer
-        self._config = config
         self._endpoints = endpoints
         self._ssl = ssl_context
-        self._backoff = Backoff(config.backoff)
-        self._helpers: set[asyncio.Task[None]] = set()
+        self._arbiter: Arbiter | None = self._new_arbiter() if config.lines > 1 else None
+        self._watching: asyncio.Task[None] | None = None
+        self._rotating = asyncio.Lock()
+        self._retired_frames = 0
+        self._tasks: dict[Leg, asyncio.Task[None]] = {}
+        self._helpers: set[asyncio.Task[None]] = set()  # of the connection in progress
         # What ends the line for good.
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.legs = [Leg(self, number, self._arbiter, ssl_context) for number in range(config.lines)]
+
+    @property
+    def receiver(self) -> Receiver:
+        """That of the primary connection, which what concerns the line as a whole is given to."""
+        return self._primary.receiver
+
+    @property
+    def frames(self) -> int:
+        """All that have been received, on every connection."""
+        return self._retired_frames + sum(leg.receiver.frames for leg in self.legs)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection whose messages count."""
+        return self._primary.receiver.is_connected and self._primary.is_primary
+
+    @property
+    def _primary(self) -> Leg:
+        return next((leg for leg in self.legs if leg.is_primary), self.legs[0])
 
     async def run(self) -> None:
         """Connect, serve and reconnect until cancelled, refused, or a handler raises."""
         ticking = asyncio.ensure_future(self._tick())
+        for leg in self.legs:
+            self._start(leg)
+        if self._arbiter is not None:
+            self._watching = self._watch(self._arbiter)
         try:
-            while True:
-                if not self.plan.args:
-                    await self._until_replanned()
-                    continue
-                wait = await self._serve_once()
-                if wait:
-                    await asyncio.sleep(wait)
+            await self._failed
         finally:
-            ticking.cancel()
+            tasks = [ticking, *self._tasks.values(), *([] if self._watching is None else [self._watching])]
             self._end_helpers()
+            await cancel_all(tasks)
             self._failed.cancel()
 
-    async def _until_replanned(self) -> None:
-        """Wait, without a connection, until there is something to subscribe to."""
-        replanned: asyncio.Future[Any] = asyncio.ensure_future(self._replanned.wait())
-        ends: list[asyncio.Future[Any]] = [replanned, self._failed]
+    def detach(self) -> None:
+        """End the session: nothing is recorded or passed on any more, and the books stay as they are."""
+        for leg in self.legs:
+            leg.receiver.detach()
+
+    # --- connections ------------------------------------------------------------------------------
+
+    def _start(self, leg: Leg) -> None:
+        task = asyncio.ensure_future(leg.run())
+        self._tasks[leg] = task
+
+        def ended(task: asyncio.Task[None]) -> None:
+            del self._tasks[leg]
+            if len(self.legs) > 1:
+                self.legs.remove(leg)
+                self._retired_frames += leg.receiver.frames
+            self.on_task_ended(task)
+
+        task.add_done_callback(ended)
+
+    def on_leg_connected(self, leg: Leg) -> None:
+        """A connection stands."""
+        self.connects += 1
+        if leg.is_primary and self.resnapshot_interval:
+            self._help(self._resnapshot(self.resnapshot_interval))
+
+    def on_leg_ended(self, leg: Leg) -> None:
+        """A connection has ended, if it is the only one there is."""
+        if self._arbiter is None:
+            self._end_helpers()
+
+    def on_leg_lost(self, number: int, reason: str) -> None:
+        """A connection of several has ended: where none is left in step, all begin anew."""
+        assert self._arbiter is not None
+        leg = next((leg for leg in self.legs if leg.number == number), None)  # None: it has been retired
+        if self._arbiter.primary < 0:
+            self._end_helpers()
+            for other in self.legs:
+                if other is not leg and other.receiver.is_connected:
+                    other.reconnect("no connection in step is left to join")
+        elif leg is not None and not leg.is_leaving:
+            self.tell("line_lost", f"connection {number}: {reason}")
+
+    def _new_arbiter(self) -> Arbiter:
+        join = self.config.join
+        return Arbiter(
+            memory=join.memory,
+            memory_age=_ns(join.memory_age),
+            grace=_ns(join.grace),
+            max_held_bytes=join.max_held_bytes,
+            answers=self.exchange.answers,
+            snapshots=self.exchange.opening_snapshots,
+        )
+
+    def _watch(self, arbiter: Arbiter) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(self._watch_legs(arbiter))
+        task.add_done_callback(self.on_task_ended)
+        return task
+
+    async def _watch_legs(self, arbiter: Arbiter) -> None:
+        """Join the connections that are in step, until there is only one, and nothing is remembered of others."""
+        join = self.config.join
+        loop = asyncio.get_running_loop()
+        alone_since = loop.time()
+        while self.config.lines > 1 or loop.time() - alone_since < join.memory_age:
+            await asyncio.sleep(join.grace / 4)
+            if len(self.legs) > 1:
+                alone_since = loop.time()
+            now = time.time_ns()
+            self._hold_back(arbiter, now)
+            behind = arbiter.watch(now)
+            if arbiter.is_lost:
+                self.receiver.disconnect("it fell behind further than is remembered, and no other is in step")
+            for leg in list(self.legs):
+                reason = arbiter.reason(leg.number) or "nothing came on it"
+                if arbiter.is_in_step(leg.number, now, _ns(join.quiet)):
+                    self._join(leg)
+                elif leg.number in behind:
+                    self._tell_behind(leg, reason)
+                elif arbiter.role(leg.number) != Role.JOINING:
+                    leg.out_of_step_since = loop.time()
+                elif loop.time() - leg.out_of_step_since > join.timeout and not leg.is_told_late:
+                    leg.is_told_late = True
+                    self._tell_behind(leg, f"not in step within {join.timeout:g} s: {reason}")
+        for leg in self.legs:
+            leg.receiver.arbiter = None
+        self._arbiter = self._watching = None
+
+    def _hold_back(self, arbiter: Arbiter, now: int) -> None:
+        """Have connections join not before they and the primary have subscribed, and its books have begun.
+
+        A book that begins in the stream needs the deltas behind its snapshot from the same connection.
+        """
+        books = self.pipeline.books
+        if self._primary.subscribed is not self.plan:
+            arbiter.part_all(now, "subscriptions are being changed")
+        elif self.exchange.opening_snapshots and not all(
+            _is_usable(book) and not books.is_awaiting(book.instrument) for book in books.books
+        ):
+            arbiter.part_all(now, "a book waits for its snapshot")
+        for leg in self.legs:
+            if leg.subscribed is not self.plan:
+                arbiter.part(leg.number, now, "it has not subscribed to everything yet")
+
+    def _join(self, leg: Leg) -> None:
+        def join() -> None:
+            if leg.receiver.join():
+                leg.joined.set()
+                leg.is_told_late = False
+                if not leg.is_told_joined:  # it may have joined anew behind a snapshot, which is nothing to tell
+                    leg.is_told_joined = True
+                    self.tell("line_joined", f"connection {leg.number}")
+
+        self._guard(join)
+
+    def _tell_behind(self, leg: Leg, reason: str) -> None:
+        leg.is_told_joined = False
+        self.tell("line_behind", f"connection {leg.number}: {reason}")
+
+    async def replace_in_time(self, leg: Leg) -> None:
+        """Wait until a connection is nearly too old, and put another in its place."""
+        assert self.exchange.max_connection_age is not None
+        age = self.exchange.max_connection_age
+        margin = min(self.config.rotation_margin, age / 2)
+        latest = leg.connected_at + age - margin / 10
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, age - margin * random.uniform(0.5, 1)))
+        reason = f"the exchange ends connections after {age:g} s"
+        if self.exchange.copies_differ is None:
+            async with self._rotating:
+                while (left := latest - loop.time()) > 0:
+                    timeout = min(self.config.join.timeout, left)
+                    if await self._replace(leg, timeout, reason):
+                        return
+                    self.tell("rotation_failed", f"no other connection was in step within {timeout:g} s")
+                    await asyncio.sleep(min(timeout, max(0.0, latest - loop.time())))
+        else:
+            reason += f", and another cannot join: {self.exchange.copies_differ}"
+        self.tell("reconnecting", reason)
+        leg.reconnect(reason)
+
+    async def _replace(self, old: Leg, timeout: float, reason: str) -> bool:
+        """Make a connection that takes the place of another as soon as it is in step; False where it is not in time."""
+        if self._arbiter is None:
+            self._arbiter = self._new_arbiter()
+            self._arbiter.attach(old.number, time.time_ns())
+            old.receiver.arbiter = self._arbiter
+        arbiter = self._arbiter
+        if self._watching is None:
+            self._watching = self._watch(arbiter)
+        free = next(number for number in range(MAX_LEGS) if all(leg.number != number for leg in self.legs))
+        new = Leg(self, free, arbiter, self._ssl)
+        self.legs.append(new)
+        self._start(new)
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if self._failed.done():
-                self._failed.result()
-        finally:
-            replanned.cancel()
-        self._replanned.clear()
+            await asyncio.wait_for(new.joined.wait(), timeout)
+        except asyncio.TimeoutError:
+            pass
+        finally:  # this may be the end of the old one, too
+            is_replaced = arbiter.role(new.number) in (Role.JOINED, Role.PRIMARY)
+            if is_replaced and arbiter.primary == old.number:
+                arbiter.hand_over(new.number)
+            gone = old if is_replaced else new
+            if gone in self._tasks:
+                gone.retire(self._tasks[gone], reason)
+        if is_replaced:
+            self.tell("rotated", reason)
+        return is_replaced
 
     def change(self, plan: ConnectionPlan) -> None:
         """Serve another plan, on the connection that there is if the exchange has messages for that."""
         before, self.plan = self.plan, plan
-        self._replanned.set()
+        if self._arbiter is not None:
+            self._arbiter.part_all(time.time_ns(), "subscriptions are being changed")
+        for leg in self.legs:
+            leg.replan()
         self.tell_changes(before.serves)
 
     def tell_changes(self, before: Sequence[tuple[str, str]]) -> None:
@@ -534,6 +741,8 @@ class Line:
             elif isinstance(request, Fetch):
                 self._snapshots.ask(self, request, self._need(request.tag))
             elif isinstance(request, Resubscribe):
+                if self._arbiter is not None:  # what is behind the snapshot has to come on the same connection
+                    self._arbiter.part_all(time.time_ns(), "a book waits for its snapshot")
                 self._help(self._resubscribe(request))
             elif isinstance(request, Reconnect):
                 self.receiver.disconnect(request.reason)
@@ -544,60 +753,10 @@ class Line:
         """A handler raised where no frame brought it about."""
         self._fail(error)
 
-    # --- one connection ---------------------------------------------------------------------------
+    # --- the connection in progress ---------------------------------------------------------------
 
-    async def _serve_once(self) -> float:
-        """Connect and serve until the connection ends; return the seconds to wait before the next one."""
-        frames_before = self.receiver.frames
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(self._pacer.reserve(loop.time()))
-        self._watch_first_data(())  # before the first message can come
-        self._may_send = 0.0
-        try:
-            transport, _ = await ws_connect(
-                lambda: self.receiver,
-                await self._address(),
-                extra_headers=self.plan.headers or None,
-                ssl_context=self._ssl,
-                websocket_handshake_timeout=self._config.connect_timeout,
-                max_frame_size=self._config.max_message_size,
-                read_buffer_init_size=self._config.read_buffer_size,
-                read_until_drained=self.receiver.drain_reads,
-                kernel_time=self.pipeline.latency is not None and sys.platform == "linux",
-                logger_name="feeds",
-            )
-        except (OSError, WSError, asyncio.TimeoutError, DecodeError, FetchError) as error:
-            self.receiver.status("connect_failed", f"{self.url}: {type(error).__name__}: {error}")
-            wait = self._backoff.next()
-            response = error.response if isinstance(error, WSHandshakeError) else None
-            if response is not None and response.status in (418, 429):
-                self._pacer.hold(loop.time() + max(wait, retry_after(response.headers)))
-            return wait
-        self.connects += 1
-        self._help(self._keep_subscribed(frames_before))
-        self._help(self.liveness.watch(transport))
-        if self.plan.heartbeat is not None:
-            self._help(self._beat(self.plan.heartbeat))
-        if self.resnapshot_interval:
-            self._help(self._resnapshot(self.resnapshot_interval))
-        disconnected = asyncio.ensure_future(transport.wait_disconnected())
-        try:
-            await asyncio.wait([disconnected, self._failed], return_when=asyncio.FIRST_COMPLETED)
-            if self._failed.done():
-                self._failed.result()
-            try:
-                await disconnected
-            except (WSError, OSError):
-                pass  # the peer broke the protocol or vanished: told as "disconnected", and we come back
-        finally:
-            self._end_helpers()
-            disconnected.cancel()
-            transport.disconnect(False)
-        if self.receiver.frames > frames_before:
-            self._backoff.reset()
-        return self._backoff.next()
-
-    async def _address(self) -> str:
+    async def address(self) -> str:
+        """Return where to connect to."""
         ticket = self.plan.ticket
         if ticket is None:
             return self.url
@@ -605,29 +764,7 @@ class Line:
         self.receiver.exchanged(TICKET_TAG, ticket.url, ticket.body, reply)
         return address(self._endpoints.ws, self.exchange.endpoints.ws, self.exchange.ticket_url(self.plan, reply))
 
-    async def _keep_subscribed(self, frames_before: int) -> None:
-        """Subscribe to what is planned, now and whenever the plan changes."""
-        if self.plan.awaits_greeting:
-            # Looked for, rather than told by the receiver, which then has nothing more to do per frame. Where none
-            # comes, silence ends the connection.
-            while self.receiver.frames == frames_before:  # noqa: ASYNC110
-                await asyncio.sleep(GREETING_POLL)
-        await asyncio.sleep(self.plan.subscribe_after)
-        plan = self.plan
-        messages: Sequence[bytes | Callable[[int], bytes]] | None = plan.subscribe if plan.args else None
-        while messages is not None:
-            await self._send_all(messages)
-            self._await_first_data()
-            while self.plan is plan:
-                self._replanned.clear()
-                await self._replanned.wait()
-            before, plan = plan, self.plan
-            messages = self.exchange.change_messages(before, plan) if plan.args else None
-            self._watch_first_data(before.serves)
-        what = "the exchange has no message to end subscriptions" if plan.args else "nothing is subscribed any more"
-        self.receiver.disconnect(what)
-
-    def _watch_first_data(self, before: Sequence[tuple[str, str]]) -> None:
+    def watch_first_data(self, before: Sequence[tuple[str, str]]) -> None:
         """Look for data of what is served and was not `before`, and of what is still looked for."""
         served = [pair for pair in self.plan.serves if pair not in before]
         still = self.pipeline.books.downstream
@@ -637,7 +774,7 @@ class Line:
         found = [(_known(self.pipeline, raw_symbol), channel) for raw_symbol, channel in served]
         self.pipeline.books.downstream = FirstData(self._downstream, found)
 
-    def _await_first_data(self) -> None:
+    def await_first_data(self) -> None:
         """Tell, from now on, what brings no data in time."""
         first_data = self.pipeline.books.downstream
         if isinstance(first_data, FirstData):
@@ -648,31 +785,17 @@ class Line:
     async def _tell_silent(self, first_data: FirstData) -> None:
         """Wait until all that was subscribed has brought data, at most so long; then tell what has not, once."""
         loop = asyncio.get_running_loop()
-        timeout = self._config.first_data_timeout
+        timeout = self.config.first_data_timeout
         deadline = loop.time() + timeout
         # Looked for, so that the stage has nothing more to do per event.
         while first_data.silent and (left := deadline - loop.time()) > 0:  # noqa: ASYNC110
-            await asyncio.sleep(min(left, self._config.tick_interval))
+            await asyncio.sleep(min(left, self.config.tick_interval))
         self.pipeline.books.downstream = self._downstream
         told, self._silent = self._silent, first_data.silent
         for instrument, channel in self._silent:
             if (instrument, channel) not in told and (instrument.raw_symbol, channel) in self.plan.serves:
                 reason = f"{instrument.raw_symbol} {channel}: nothing came within {timeout:g} s of subscribing"
                 self.tell("silent_subscription", reason)
-
-    async def _send_all(self, messages: Sequence[bytes | Callable[[int], bytes]]) -> None:
-        """Send messages one after the other, with the exchange's interval between them and those before."""
-        loop = asyncio.get_running_loop()
-        async with self._sending:
-            for message in messages:
-                await asyncio.sleep(max(0.0, self._may_send - loop.time()))
-                self.receiver.send(message if isinstance(message, bytes) else message(time.time_ns()))
-                self._may_send = loop.time() + self.plan.message_interval
-
-    async def _beat(self, heartbeat: Heartbeat) -> None:
-        while True:
-            await asyncio.sleep(heartbeat.interval)
-            self.receiver.send(heartbeat.message(time.time_ns()))
 
     async def _resnapshot(self, interval: float) -> None:
         """Ask for snapshots of the connection's books, one after the other, each once every `interval` seconds."""
@@ -686,19 +809,19 @@ class Line:
     async def _tick(self) -> None:
         while True:
             messages = self.pipeline.messages
-            await asyncio.sleep(self._config.tick_interval)
+            await asyncio.sleep(self.config.tick_interval)
             if self.pipeline.messages == messages:
                 self._guard(self.receiver.tick)
 
     async def _resubscribe(self, request: Resubscribe) -> None:
         await asyncio.sleep(self._snapshots.pace(self, request.tag))
         if any(raw_symbol == request.tag for raw_symbol, _ in self.plan.serves):  # it may be unsubscribed by now
-            await self._send_all(request.messages)
-        await asyncio.sleep(self._config.snapshot_timeout)
+            await self._primary.send_all(request.messages)
+        await asyncio.sleep(self.config.snapshot_timeout)
         book = self._book(request.tag)
         if book is None or not self.pipeline.books.is_awaiting(book.instrument):
             return
-        reason = f"no snapshot came within {self._config.snapshot_timeout:g} s of subscribing anew"
+        reason = f"no snapshot came within {self.config.snapshot_timeout:g} s of subscribing anew"
         if _is_usable(book):  # and may be subscribed no more
             self.receiver.disconnect(f"{request.tag}: {reason}")
         else:
@@ -741,7 +864,7 @@ class Line:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        self.receiver.detach()
+        self.detach()
         if not self._failed.done():
             self._failed.set_exception(error)
 
@@ -753,6 +876,10 @@ class Line:
 
     def _helped(self, task: asyncio.Task[None]) -> None:
         self._helpers.discard(task)
+        self.on_task_ended(task)
+
+    def on_task_ended(self, task: asyncio.Task[None]) -> None:
+        """What a task raises ends the line."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error if isinstance(error, Exception) else FeedsError(str(error)))
 
@@ -776,3 +903,7 @@ def _known(pipeline: Pipeline, raw_symbol: str) -> Instrument:
     instrument = pipeline.decoder.instruments.known(pipeline.exchange, raw_symbol)
     assert instrument is not None  # what is subscribed is known to the decoder
     return instrument
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1_000_000_000)

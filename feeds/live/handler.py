@@ -51,6 +51,7 @@ class ExchangeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         found = find_exchange(self.exchange)
         if not self.symbols:
             raise ConfigError(f"{self.exchange}: expected symbols, found none")
+        self.config.check(found)
         for subscription in self.subscriptions:
             found.check_channels(subscription)
 

@@ -9,13 +9,14 @@ from typing import Any, Protocol
 
 import msgspec
 
+from feeds.book_builder import BookBuilder
 from feeds.exchange import ConnectionPlan, Exchange
 from feeds.instrument import Instrument
 from feeds.live.activity import Activity
 from feeds.pipeline import Pipeline
 from feeds.subscription import CHANNELS
 
-__all__ = ["Liveness", "LivenessConfig"]
+__all__ = ["Liveness", "LivenessConfig", "new_activity"]
 
 MAX_RENEWED = 20  # subscriptions, after one look
 
@@ -69,22 +70,40 @@ class Frames(Protocol):
 
 
 class Connected(Protocol):
-    """What is watched: a `Line` of a live feed."""
+    """What is watched: a `Leg` of a live feed's line."""
 
-    exchange: Exchange
-    plan: ConnectionPlan
-    pipeline: Pipeline
-
+    @property
+    def exchange(self) -> Exchange: ...
+    @property
+    def plan(self) -> ConnectionPlan: ...
+    @property
+    def pipeline(self) -> Pipeline: ...
     @property
     def receiver(self) -> Frames:
         """What its frames come to."""
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether the line's data are looked for on it: of several connections that bring the same, on one."""
 
     def tell(self, status: str, reason: str) -> None:
         """Have a status recorded and passed on."""
 
 
+def new_activity(config: LivenessConfig, books: BookBuilder) -> Activity:
+    """Return what learns the silences of all that passes through `books`, whichever connections bring it."""
+    return Activity(
+        books,
+        factor=config.factor,
+        window=config.window,
+        floor=config.floor,
+        ceiling=config.ceiling,
+        timeouts=config.stall_timeouts,
+    )
+
+
 class Liveness:
-    """Watches one connection after the other of a line; what it learns outlives them.
+    """Watches one connection after the other; what is learned, in `activity`, outlives them.
 
     Whether the peer is there: when it has sent nothing for `ping_interval` it gets a PING, and when then nothing comes
     for `pong_timeout`, FeedStatus("dead") is told and the connection is made anew.
@@ -102,8 +121,9 @@ class Liveness:
 
     def __init__(
         self,
-        line: Connected,
+        leg: Connected,
         config: LivenessConfig,
+        activity: Activity,
         *,
         silence_timeout: float | None,
         first_frame: float,
@@ -111,15 +131,8 @@ class Liveness:
         now: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.activity = Activity(
-            line.pipeline.books,
-            factor=config.factor,
-            window=config.window,
-            floor=config.floor,
-            ceiling=config.ceiling,
-            timeouts=config.stall_timeouts,
-        )
-        self._line = line
+        self._activity = activity
+        self._leg = leg
         self._config = config
         self._silence_timeout = silence_timeout
         self._first_frame = first_frame
@@ -129,33 +142,36 @@ class Liveness:
 
     async def watch(self, transport: Transport) -> None:
         """Watch a connection until it is closed for what was found, or the task is cancelled."""
-        line, config, activity = self._line, self._config, self.activity
+        leg, config, activity = self._leg, self._config, self._activity
         interval = min(config.look_interval, (self._silence_timeout or inf) / 4)
         plan: ConnectionPlan | None = None
-        first = frames = line.receiver.frames
+        first = frames = leg.receiver.frames
         idle = age = 0.0  # since something came from the peer; since the connection was made
         pong: asyncio.Future[Any] | None = None
         is_quiet = False
-        activity.restart()
+        if leg.is_primary:
+            activity.restart()
         while True:
-            if plan is not line.plan:
-                plan = line.plan
+            if plan is not leg.plan:
+                plan = leg.plan
                 activity.serve((self._known(raw_symbol), channel) for raw_symbol, channel in plan.serves)
             began = self._now()
             await self._sleep(interval)
             elapsed = min(self._now() - began, 2 * interval)
             age += elapsed
             idle += elapsed
-            if line.receiver.frames != frames or (pong is not None and pong.done()):
-                frames, idle, pong = line.receiver.frames, 0.0, None
+            if leg.receiver.frames != frames or (pong is not None and pong.done()):
+                frames, idle, pong = leg.receiver.frames, 0.0, None
             elif pong is None and idle >= config.ping_interval:
                 pong = transport.ping_once()
             elif pong is not None and idle >= config.ping_interval + config.pong_timeout:
                 return self._reconnect("dead", f"no pong for {idle - config.ping_interval:.1f} s")
-            stalled = activity.look(elapsed, MAX_RENEWED)
-            silence = activity.silence
             if self._silence_timeout is None and frames == first and age >= self._first_frame:
                 return self._reconnect("silent", f"no message for {age:.1f} s, since it was connected")
+            if not leg.is_primary:
+                continue
+            stalled = activity.look(elapsed, MAX_RENEWED)
+            silence = activity.silence
             if silence > (self._silence_timeout or activity.threshold):
                 activity.gave_up()
                 return self._reconnect("silent", f"no data for {silence:.1f} s")
@@ -163,27 +179,27 @@ class Liveness:
                 is_quiet = False
             elif not is_quiet and self._silence_timeout is None:
                 is_quiet = True
-                line.tell("quiet", f"no data for {silence:.1f} s, which may be the market: the peer is there")
+                leg.tell("quiet", f"no data for {silence:.1f} s, which may be the market: the peer is there")
             for instrument, channel, lasted in stalled:
                 await self._renew(instrument, channel, lasted)
 
     def _reconnect(self, status: str, reason: str) -> None:
-        self._line.tell(status, reason)
-        self._line.receiver.disconnect(reason)
+        self._leg.tell(status, reason)
+        self._leg.receiver.disconnect(reason)
 
     async def _renew(self, instrument: Instrument, channel: str, lasted: float) -> None:
         """Tell that a subscription has stalled, and make it anew."""
-        if (instrument.raw_symbol, channel) not in self._line.plan.serves:  # while others were made anew
+        if (instrument.raw_symbol, channel) not in self._leg.plan.serves:  # while others were made anew
             return
-        messages = renewal(self._line.exchange, self._line.plan, instrument, channel)
+        messages = renewal(self._leg.exchange, self._leg.plan, instrument, channel)
         what = "subscribed anew" if messages else "the exchange has no message to subscribe it anew"
-        self._line.tell("stalled", f"{instrument.raw_symbol} {channel}: no data for {lasted:.1f} s; {what}")
+        self._leg.tell("stalled", f"{instrument.raw_symbol} {channel}: no data for {lasted:.1f} s; {what}")
         if messages:
-            self.activity.renewed((instrument, channel))
+            self._activity.renewed((instrument, channel))
             await self._send(messages)
 
     def _known(self, raw_symbol: str) -> Instrument:
-        instrument = self._line.pipeline.decoder.instruments.known(self._line.exchange.id, raw_symbol)
+        instrument = self._leg.pipeline.decoder.instruments.known(self._leg.exchange.id, raw_symbol)
         assert instrument is not None  # what is subscribed is known to the decoder
         return instrument
 

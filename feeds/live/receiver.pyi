@@ -70,8 +70,11 @@ class Receiver(WSListener):
     def resnapshot(self, symbol: str) -> None:
         """A snapshot is due of a book that is LIVE, by the exchange's symbol."""
     def tick(self) -> None: ...
-    def join(self) -> None:
-        """Have the arbiter join this leg, and pass on what it is ahead."""
+    def join(self) -> bool:
+        """Have the arbiter join this leg, and pass on what it has beyond the others.
+
+        False: what was put off comes first.
+        """
     def send(self, payload: bytes) -> None:
         """Send a text message, and record it; dropped where there is no connection."""
     def disconnect(self, reason: str) -> None:

@@ -50,8 +50,9 @@ cdef class Receiver(WSListener):
     `shell.on_requests()` is called when the decoder has asked for something. All methods are called inside the event loop.
 
     With an `arbiter` it is one of several that share the pipeline, with the number `leg`. Then only what the arbiter admits
-    is recorded and passed on; and `shell.on_leg_lost(leg, reason)` is called instead where a connection ends and another
-    goes on. What holds for the line as a whole (replies, statuses, ticks) is given to the receiver of the primary leg.
+    is recorded and passed on, and the pipeline is disconnected when the last leg in step is; `shell.on_leg_lost(leg, reason)`
+    is called whenever a connection has ended. What holds for the line as a whole (replies, statuses, ticks) is given to the
+    receiver of the primary leg.
 
     A batch is what one read brought. With `drain_reads` it goes on under TLS, whose layer alone may read the socket, while
     more has arrived: over so many reads more at most, and no longer than `drain_timeout` seconds, since what has arrived
@@ -151,17 +152,16 @@ cdef class Receiver(WSListener):
         return 0
 
     def join(self):
-        """Have the arbiter join this leg, and pass on what it is ahead."""
+        """Have the arbiter join this leg, and pass on what it has beyond the others. False: what was put off comes first."""
+        if self._put_off:
+            return False
         ahead = self.arbiter.join(self.leg, wall_ns())
-        if not ahead:
-            return
-        for kind, payload in ahead:
-            self._put_off.append((partial(self._take_ahead, kind & ~LAST_IN_BATCH, payload), payload))
-        self._go_on()
-        self._end_batch()
-
-    def _take_ahead(self, int kind, bytes payload, LargeMessage large):
-        self._pass_on(kind, payload, 0, (), large)
+        if ahead:
+            for kind, payload in ahead:
+                self._put_off.append((partial(self._pass_on, kind & ~LAST_IN_BATCH, payload, 0, ()), payload))
+            self._go_on()
+            self._end_batch()
+        return True
 
     cdef bint _drains_on(self) except -1:
         if not self._transport.is_secure or self._more_reads == self.drain_reads or self._transport.is_drained():
@@ -173,6 +173,10 @@ cdef class Receiver(WSListener):
 
     def _drained_long_enough(self):
         try:
+            self._batch_ended()
+            if self.arbiter is not None:
+                self._passed_over()
+                return
             self._end_batch()
             if self.pipeline.decoder._requests:
                 self._shell.on_requests()
@@ -205,11 +209,11 @@ cdef class Receiver(WSListener):
 
     def _disconnected(self, str reason):
         self.ts_recv = wall_ns()
-        if self.arbiter is not None and not self.arbiter.detach(self.leg):
+        if self.arbiter is None or self.arbiter.detach(self.leg):
+            self._record(KIND_DISCONNECTED, reason.encode(), None)
+            self.pipeline.on_disconnected(reason, self.ts_recv)
+        if self.arbiter is not None:
             self._shell.on_leg_lost(self.leg, reason)
-            return
-        self._record(KIND_DISCONNECTED, reason.encode(), None)
-        self.pipeline.on_disconnected(reason, self.ts_recv)
 
     def detach(self):
         """End the session: nothing is recorded or passed on any more, and the books stay as they are."""

@@ -285,7 +285,7 @@ LEGS = 3
 
 
 class World:
-    """A true stream, connections that bring it with delays of their own, and what is delivered since all was lost last."""
+    """A true stream, connections that bring it with delays of their own, and what has been delivered of it."""
 
     def __init__(self, memory: int) -> None:
         self.arbiter = Arbiter(memory=memory, memory_age=1500, grace=GRACE, max_held_bytes=60)

@@ -19,7 +19,7 @@ from feeds.exchange import ConnectionPlan, Endpoints, exchange
 from feeds.instrument import Instruments
 from feeds.live.feed import FeedConfig, LiveFeed
 from feeds.live.handler import load_config
-from feeds.live.liveness import Liveness, LivenessConfig, renewal
+from feeds.live.liveness import Liveness, LivenessConfig, new_activity, renewal
 from feeds.pipeline import Pipeline
 from feeds.recording import Kind, RecordingWriter, open_session
 from feeds.simulator.faults import Mute
@@ -53,9 +53,12 @@ class Peer:
         self.pong: asyncio.Future[None] | None = None
         self.seconds: list[str] = []
         silence_timeout = options.pop("silence_timeout", None)
+        self.is_primary = True
+        config = LivenessConfig(**{"floor": 15.0, "ceiling": 100.0, **options})
         self.liveness = Liveness(
             self,
-            LivenessConfig(**{"floor": 15.0, "ceiling": 100.0, **options}),
+            config,
+            new_activity(config, self.pipeline.books),
             silence_timeout=silence_timeout,
             first_frame=30.0,
             send=self.send,
@@ -219,10 +222,10 @@ async def running(
 async def test_mute_but_ponging_is_found_by_what_was_learned(watcher: Watcher) -> None:
     async with SimulatedExchange("binance", [BTC], seed=7, rate=3000.0) as sim:
         async with running(sim, watcher, quick(), "BTC-USDT") as feed:
-            await watcher.until(lambda: feed.lines and feed.lines[0].liveness.activity.threshold < inf)
+            await watcher.until(lambda: feed.lines and feed.lines[0].activity.threshold < inf)
             sim.inject(Mute(seconds=0.5))
             await watcher.until(lambda: watcher.statuses().count("connected") == 2)
-            assert feed.lines[0].liveness.activity.threshold < inf
+            assert feed.lines[0].activity.threshold < inf
     assert watcher.statuses()[:4] == ["connected", "silent", "disconnected", "connected"]
 
 
@@ -238,7 +241,7 @@ async def test_a_quiet_market_is_told_and_does_not_cause_a_reconnect(watcher: Wa
 async def test_a_market_that_falls_asleep_is_left_alone_in_the_end(watcher: Watcher) -> None:
     async with SimulatedExchange("binance", [BTC], seed=7, real_time=False) as sim:
         async with running(sim, watcher, quick(ceiling=1.0), "BTC-USDT") as feed:
-            await flow(sim, watcher, lambda: feed.lines[0].liveness.activity.threshold < inf)
+            await flow(sim, watcher, lambda: feed.lines[0].activity.threshold < inf)
             await watcher.until(lambda: "quiet" in watcher.statuses())
     reconnects = watcher.statuses().count("silent")  # two, or one where the machine is so slow that less is usual
     assert 1 <= reconnects <= 2

@@ -380,8 +380,8 @@ SCENARIOS = [
         transport(proxy.HalfOpen()),
         ANEW,
         ANEW,
-        ("silent", *RECONNECTED),
-        within=50.0,
+        ("dead", *RECONNECTED),
+        within=30.0,
     ),
     Scenario("reset", "every connection is reset on its way", transport(proxy.Reset()), ANEW, ANEW, RECONNECTED),
     Scenario(
