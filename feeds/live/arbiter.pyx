@@ -162,12 +162,24 @@ cdef class Arbiter:
             self.part(leg, now, reason)
 
     def is_in_step(self, int leg, int64_t now, int64_t quiet):
-        """Whether a leg that joins can be joined. On a market where nothing comes: after `quiet` ns of that."""
+        """Whether a leg that joins can be joined. On a market where nothing comes: after `quiet` ns of that.
+
+        What it has beyond the others must be what they are about to bring: not older than the grace, and not from before
+        anything that they have brought. Else they may never bring it, as what was sent while a book was made anew on them.
+        """
+        cdef int32_t slot
         if self._roles[_checked(leg)] != JOINING:
             return False
-        if self._has_matched[leg]:
-            return not self._held[leg] or self._anchor(leg) >= 0
-        return now - self._clean_since[leg] >= quiet and not self._held[leg]
+        held = self._held[leg]
+        if not self._has_matched[leg]:
+            return now - self._clean_since[leg] >= quiet and not held
+        anchor = self._anchor(leg)
+        if held and anchor < 0:
+            return False
+        for at, (slot, _, ts, _, _) in enumerate(held):
+            if not self._slots[slot].delivered and (at < anchor or ts + self.grace <= now):
+                return False
+        return True
 
     def _anchor(self, int leg):
         """Return where in what the leg holds the newest message stands that has been delivered and has no equals; -1: none."""
@@ -199,7 +211,7 @@ cdef class Arbiter:
             self._slots[delivery.slot].seen[leg] = delivery.ordinal - 1
         ahead = []
         for at, (slot, _, _, kind, payload) in enumerate(held):
-            if at > anchor or not self._slots[slot].delivered:
+            if at > anchor:
                 self._slots[slot].seen[leg] += 1
                 if self._slots[slot].seen[leg] > self._slots[slot].delivered:
                     self._deliver(slot, now)

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
+from itertools import zip_longest
 from types import TracebackType
 from typing import Any
 
@@ -28,6 +29,7 @@ from feeds.live.instrument_lists import InstrumentCache, InstrumentList, Instrum
 from feeds.live.leg import Leg
 from feeds.live.limits import Budget, ConnectionPacer
 from feeds.live.liveness import LivenessConfig, new_activity
+from feeds.live.merging import merge_requests
 from feeds.live.receiver import DEFAULT_LARGE_MESSAGE, Receiver
 from feeds.live.snapshots import Need, SnapshotScheduler
 from feeds.live.tasks import cancel_all
@@ -497,6 +499,7 @@ class Line:
         self._arbiter: Arbiter | None = self._new_arbiter() if config.lines > 1 else None
         self._watching: asyncio.Task[None] | None = None
         self._rotating = asyncio.Lock()
+        self._due: dict[str, Resubscribe] = {}  # that wait until messages may be sent
         self._retired_frames = 0
         self._tasks: dict[Leg, asyncio.Task[None]] = {}
         self._helpers: set[asyncio.Task[None]] = set()  # of the connection in progress
@@ -815,8 +818,8 @@ class Line:
 
     async def _resubscribe(self, request: Resubscribe) -> None:
         await asyncio.sleep(self._snapshots.pace(self, request.tag))
-        if any(raw_symbol == request.tag for raw_symbol, _ in self.plan.serves):  # it may be unsubscribed by now
-            await self._primary.send_all(request.messages)
+        self._due[request.tag] = request
+        await self._primary.send_in_turn(self._take_due)
         await asyncio.sleep(self.config.snapshot_timeout)
         book = self._book(request.tag)
         if book is None or not self.pipeline.books.is_awaiting(book.instrument):
@@ -826,6 +829,18 @@ class Line:
             self.receiver.disconnect(f"{request.tag}: {reason}")
         else:
             self._guard(partial(self.receiver.fetch_failed, request.tag, reason))
+
+    def _take_due(self) -> list[bytes]:
+        """Return what makes all waiting subscriptions anew, in as few messages as can be: first ends, then begins."""
+        served = {raw_symbol for raw_symbol, _ in self.plan.serves}  # some may be unsubscribed by now
+        due = [request.messages for request in self._due.values() if request.tag in served]
+        self._due.clear()
+        limit = self.exchange.max_topics_per_message
+        return [
+            message
+            for step in zip_longest(*due)
+            for message in merge_requests((part for part in step if part is not None), limit)
+        ]
 
     # --- what the scheduler of snapshots tells ----------------------------------------------------
 
@@ -887,6 +902,7 @@ class Line:
         for task in self._helpers:
             task.cancel()
         self._snapshots.forget(self)
+        self._due.clear()
 
 
 def _with(channels: tuple[str, ...], added: Subscription) -> tuple[str, ...]:

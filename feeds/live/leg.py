@@ -201,9 +201,13 @@ class Leg:
 
     async def send_all(self, messages: Sequence[bytes | Callable[[int], bytes]]) -> None:
         """Send messages one after the other, with the exchange's interval between them and those before."""
+        await self.send_in_turn(lambda: messages)
+
+    async def send_in_turn(self, take: Callable[[], Sequence[bytes | Callable[[int], bytes]]]) -> None:
+        """The same with messages that are asked for when all others have been sent."""
         loop = asyncio.get_running_loop()
         async with self._sending:
-            for message in messages:
+            for message in take():
                 await asyncio.sleep(max(0.0, self._may_send - loop.time()))
                 self.receiver.send(message if isinstance(message, bytes) else message(time.time_ns()))
                 self._may_send = loop.time() + self._line.plan.message_interval

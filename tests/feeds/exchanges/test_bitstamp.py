@@ -64,6 +64,7 @@ SAMPLES = [
         {
             "ack": b'{"event":"bts:subscription_succeeded","channel":"diff_order_book_btcusd","data":{}}',
             "heartbeat": b'{"event":"bts:heartbeat","channel":"","data":{"status":"success"}}',
+            "first": diff(0, [["4.80", "3"]]),
             "diff": diff(1, [["5.00", "0.00000000"], ["4.90", "2"]]),
             "top": on("order_book_ethusd", timestamp="1790000000", microtimestamp=str(US), bids=[["5", "1"]], asks=[]),
             "trade": TRADE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from feeds import session
 from feeds.errors import ConfigError
-from feeds.events import BookDelta, EventHandler, FeedStatus
+from feeds.events import EventHandler, FeedStatus
 from feeds.exchange import Endpoints, exchange
 from feeds.live.arbiter import Role
 from feeds.live.backoff import BackoffConfig
@@ -26,7 +25,8 @@ from feeds.simulator.order_flow import FlowConfig, OrderFlow
 from feeds.simulator.server import SimulatedExchange
 from feeds.subscription import Subscription
 
-from ..simulator.test_exchanges import BY_ID, MS, Case, Judge, Truth
+from ..simulator import judging
+from ..simulator.judging import Case, Judge, Truth
 
 QUICK = FeedConfig(
     silence_timeout=20.0,
@@ -39,8 +39,9 @@ QUICK = FeedConfig(
 )
 TWO = msgspec.structs.replace(QUICK, lines=2)
 AGE = 4.0  # of connections that are rotated: between 2 and 3 s
+BY_ID = {case.exchange: case for case in judging.CASES}
 CASES = [
-    Case("binance-futures", ("BTCUSDT", "ETHUSDT"), resolution=MS),
+    Case("binance-futures", ("BTCUSDT", "ETHUSDT"), has_update_ids=True),
     BY_ID["okx"],
     BY_ID["bybit"],
     BY_ID["kraken"],
@@ -60,29 +61,7 @@ class Watched(Judge):
 
     def __init__(self, flow: OrderFlow, case: Case) -> None:
         super().__init__(Truth(flow, case.resolution), case)
-        self._flow = flow if case.exchange == "binance-futures" else None
-        self._is_snapshot = False
         self.statuses: list[FeedStatus] = []
-
-    def is_true(self, symbol: str) -> bool:
-        book = self.books[symbol]
-        if self._flow is None:
-            # A snapshot is of the last message that others had, up to a period ago, and has the time of now.
-            for age in range(0, 201 * MS if self._is_snapshot else 1, MS):
-                if self._truth.has(symbol, book.ts_event - age, book.exact(0), book.exact(1)):
-                    return True
-            return False
-        market = next(market for market in self._flow.markets if market.symbol == symbol)
-        tick = Decimal(market.tick).scaleb(-market.price_decimals)
-        lot = Decimal(market.lot).scaleb(-market.qty_decimals)
-        truth = self._flow.book_at(symbol, book.last_id)  # the exchange's own update id
-        return all(
-            book.exact(side) == [(price * tick, qty * lot) for price, qty in levels]
-            for side, levels in ((0, truth.bids), (1, truth.asks))
-        )
-
-    def on_book_delta(self, event: BookDelta) -> None:
-        self._is_snapshot = event.is_snapshot
 
     def on_feed_status(self, event: FeedStatus) -> None:
         self.statuses.append(event)
@@ -291,7 +270,7 @@ async def test_a_book_is_made_anew_with_two_lines(case: Case, tmp_path: Path) ->
             for client in run.oldest_clients():
                 client.reset()
             await run.both_live()
-            assert run.judge.states[struck] == []
+            assert run.judge.states[struck] == [], [(s.status, s.reason) for s in run.judge.statuses]
         assert run.judge.states[other] == ["SYNCING", "LIVE"]
 
 

@@ -370,7 +370,7 @@ SCENARIOS = [
         strike_with_loss(lambda r: faults.RestLimit(status=418, retry_after=20)),
         REPAIRED,
         missing=rest_books,
-        within=30.0,
+        within=40.0,
     ),
     Scenario("clock ahead", "the exchange's clock jumps an hour ahead", skew(3600)),
     Scenario("clock behind", "the exchange's clock jumps an hour back", skew(-3600)),
@@ -381,7 +381,7 @@ SCENARIOS = [
         ANEW,
         ANEW,
         ("dead", *RECONNECTED),
-        within=30.0,
+        within=40.0,
     ),
     Scenario("reset", "every connection is reset on its way", transport(proxy.Reset()), ANEW, ANEW, RECONNECTED),
     Scenario(
