@@ -145,6 +145,31 @@ def test_a_message_that_one_leg_alone_has_delays_joining_and_is_let_go() -> None
     assert not found.take(1, b"backlog", 2001)
 
 
+def test_what_the_primary_never_brings_is_not_brought_behind_what_it_brings_later() -> None:
+    """As the changes between the end of a book's subscription on the primary and the snapshot of the new one."""
+    found = in_step(0)
+    assert not found.take(1, b"missed", 490)
+    assert found.is_in_step(1, 490, QUIET)  # the primary may be about to bring it
+    for leg in (0, 1):
+        assert found.take(leg, b"later", 495) == (leg == 0)
+    assert not found.is_in_step(1, 495, QUIET)
+    for number in range(50, 100):
+        for leg in (0, 1):
+            assert found.take(leg, b"%d" % number, 10 * number) == (leg == 0)
+        found.watch(10 * number)
+        if found.is_in_step(1, 10 * number, QUIET):
+            assert found.join(1, 10 * number) == []
+            break
+    assert found.role(1) == Role.JOINED
+
+
+def test_what_the_primary_has_not_brought_within_the_grace_it_will_not_bring() -> None:
+    found = in_step(0)
+    assert not found.take(1, b"missed", 490)
+    assert found.is_in_step(1, 490 + GRACE - 1, QUIET)
+    assert not found.is_in_step(1, 490 + GRACE, QUIET)
+
+
 def test_the_death_of_the_primary_is_nothing_to_the_stream() -> None:
     found = joined()
     assert found.take(0, b"a", QUIET)
