@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find picows feeds strategies -name '*.pyx' -o -name '*.pxd' -o -name 'mask.[ch]' -o -name '*.h')
 
-.PHONY: demo test bench lint conformance fuzz soak-recording soak-faults clean
+.PHONY: demo test bench lint conformance fuzz soak soak-recording soak-faults clean
 
 demo: $(VENV)/.built
 	$(BIN)/feeds demo
@@ -13,8 +13,8 @@ demo: $(VENV)/.built
 test: $(VENV)/.built $(VENV)/.tools
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-# Each benchmark, in under ten minutes: those of the WebSocket core with fewer sizes and connections than in RESULTS.md.
-QUICK := benchmarks/websocket.py benchmarks/connections.py
+# Each benchmark, in under ten minutes: some with fewer sizes, connections and minutes than in RESULTS.md.
+QUICK := benchmarks/websocket.py benchmarks/connections.py benchmarks/soak.py
 bench: $(VENV)/.built
 	for benchmark in $(filter-out $(QUICK),$(wildcard benchmarks/*.py)); do $(BIN)/python $$benchmark || exit 1; done
 	for benchmark in $(QUICK); do $(BIN)/python $$benchmark --quick || exit 1; done
@@ -43,6 +43,10 @@ soak-recording: $(VENV)/.built $(VENV)/.tools
 # Every fault at every simulated exchange, with three seeds; writes docs/fault-matrix.md. The tests do a part.
 soak-faults: $(VENV)/.built $(VENV)/.tools
 	$(BIN)/python -m tests.feeds.simulator.matrix
+
+# All faults, and then 30 minutes of 500 symbols at 50,000 messages a second with a fault a minute.
+soak: soak-faults
+	$(BIN)/python benchmarks/soak.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
