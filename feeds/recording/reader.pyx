@@ -2,10 +2,10 @@
 """Reading recordings: the cursor that every reader is, and the reader of our own format."""
 import io
 import os
-import zlib
 
 import orjson
 import zstandard
+from isal import isal_zlib
 
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -402,7 +402,7 @@ cdef class RecordingReader(RawSource):
         ):
             return None
         content = self._read_at(end[1] + <int64_t> BLOCK_HEADER_SIZE, header.stored_size)
-        if len(content) != header.stored_size or zlib.crc32(content) != header.checksum:
+        if len(content) != header.stored_size or isal_zlib.crc32(content) != header.checksum:
             return None
         if header.compression == COMPRESSION_ZSTD:
             try:
@@ -495,7 +495,7 @@ cdef class RecordingReader(RawSource):
             if found < stored_size:
                 self._resume("truncated", f"{stored_size} bytes in the block", f"{found} bytes", stored_size)
                 return False
-            checksum = zlib.crc32(stored)
+            checksum = isal_zlib.crc32(stored)
             if checksum != header.checksum:
                 self._resume("block checksum", f"{header.checksum:08x}", f"{checksum:08x}", stored_size)
                 return False
@@ -541,7 +541,7 @@ cdef class RecordingReader(RawSource):
         ):
             return
         stored = self._read_at(self.offset + <int64_t> BLOCK_HEADER_SIZE, header.stored_size)
-        if len(stored) != header.stored_size or zlib.crc32(stored) != header.checksum:
+        if len(stored) != header.stored_size or isal_zlib.crc32(stored) != header.checksum:
             return
         if self._ahead is None:
             self._ahead = ReadAhead(self.max_window_size)
@@ -630,7 +630,7 @@ cdef class RecordingReader(RawSource):
             return
         self.offset = FILE_HEADER_SIZE
         text = self._read_at(FILE_HEADER_SIZE, header.metadata_size)
-        checksum = zlib.crc32(text)
+        checksum = isal_zlib.crc32(text)
         if len(text) < header.metadata_size:
             self._resume("truncated", f"{header.metadata_size} bytes of metadata", f"{len(text)} bytes")
         elif checksum != header.metadata_checksum:
