@@ -48,7 +48,9 @@ from feeds.book import BookState, OrderBook
 from feeds.conflation import conflated
 from feeds.events import BookStatus, EventHandler, FeedStatus
 from feeds.exchange import Endpoints
+from feeds.exchange import exchange as find_exchange
 from feeds.latency import Histogram, Latency, LatencyProbe
+from feeds.live.feed import FeedConfig
 from feeds.live.handler import ExchangeConfig, FeedHandler, FeedHandlerConfig
 from feeds.simulator import faults
 from feeds.simulator.order_flow import NS_PER_SECOND, FlowConfig
@@ -366,7 +368,7 @@ class Soak:
                 time.monotonic() - self._began,
                 _resident(),
                 time.process_time(),
-                sum(line.pipeline.messages for line in self._handler.lines),
+                sum(line.frames for line in self._handler.lines),
                 told["sent"],
                 told["cpu"],
             )
@@ -429,7 +431,7 @@ class Soak:
             "# A soak",
             "",
             f"`benchmarks/soak.py`: {self._count} symbols of {len(EXCHANGES)} simulated exchanges on loopback, "
-            f"{', '.join(CHANNELS)}, {seconds / 60:.1f} minutes after "
+            f"{', '.join(CHANNELS)}, {self._lines()}{seconds / 60:.1f} minutes after "
             f"{self.seconds_to_live:.0f} s until every book was LIVE, a fault every "
             f"{self._options.fault_every:g} s. {machine()}",
             "",
@@ -456,8 +458,8 @@ class Soak:
             lives = len(self._watch.live[name] - self._watch.not_live[name])
             lost = sum(states[name, state] for state in ("GAP", "STALE"))
             lines.append(row([str(cell) for cell in (
-                name, count, len(feed.lines), sum(line.connects for line in feed.lines), lost, states[name, "GAP"],
-                states[name, "LIVE"] - count, lives, count - len(wrong[name]),
+                name, count, sum(len(line.legs) for line in feed.lines), sum(line.connects for line in feed.lines),
+                lost, states[name, "GAP"], states[name, "LIVE"] - count, lives, count - len(wrong[name]),
             )]))  # fmt: skip
         lines += ["", row(["fault", "times", "losses", "seconds to recover: median, longest"])]
         lines.append(row(["---", "--:", "--:", "--:"]))
@@ -467,6 +469,9 @@ class Soak:
             figures = f"{statistics.median(took):.2f}, {max(took):.2f}" if took else "-"
             lines.append(row([what, str(len(struck)), str(len(took)), figures]))
         return "\n".join(lines) + "\n"
+
+    def _lines(self) -> str:
+        return f"{self._options.lines} redundant lines where that can be, " if self._options.lines > 1 else ""
 
     def _recoveries(self, fault: Fault) -> list[float]:
         """Return the seconds that the books took which were lost between the fault and the exchange's next one."""
@@ -515,6 +520,7 @@ async def soak(options: argparse.Namespace) -> tuple[str, list[str]]:
                     symbols=tuple(symbols[name]),
                     channels=CHANNELS,
                     endpoints=Endpoints(**addresses[name]),
+                    config=FeedConfig(lines=options.lines if find_exchange(name).copies_differ is None else 1),
                 )
                 for name in EXCHANGES
             )
@@ -543,6 +549,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--symbols", type=int, default=500, help="of all exchanges together")
     parser.add_argument("--rate", type=float, default=50_000.0, help="messages a second, of all exchanges together")
+    parser.add_argument("--lines", type=int, default=1, help="connections that bring the same, where that can be")
     parser.add_argument("--fault-every", type=float, default=60.0, help="seconds")
     parser.add_argument("--sample-every", type=float, default=5.0, help="seconds")
     parser.add_argument(

@@ -15,6 +15,7 @@ OPTIONS = argparse.Namespace(
     slack=0.05,
     stall=50.0,
     seed=1,
+    lines=2,
 )
 
 
