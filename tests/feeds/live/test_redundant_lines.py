@@ -291,7 +291,8 @@ def stalled(clients: list[Any]) -> Iterator[None]:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 async def test_a_line_that_stalls_costs_nothing(case: Case, tmp_path: Path) -> None:
-    async with running(case, tmp_path / "session.feeds", TWO) as run:
+    config = msgspec.structs.replace(TWO, join=msgspec.structs.replace(TWO.join, memory_age=60.0))
+    async with running(case, tmp_path / "session.feeds", config) as run:
         await run.all_joined()
         before = [line.receiver.leg for line in run.feed.lines]
         with stalled(run.oldest_clients()):
