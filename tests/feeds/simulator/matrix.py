@@ -658,9 +658,9 @@ The page is written only if in all cells, with each of the seeds {seeds},
 
 The numbers are milliseconds from the fault's first effect until both books were LIVE and right again, by the clock
 of the simulated session, in which computing takes no time: the median of {count} seeds. 0: they were so all the
-time. They contain the fault's own duration, the feed's waits (backoff, pace of snapshots, the silence timeout of 30
-s for half-open connections) and the period of the exchange's messages, in a market of 40 orders a second. A letter
-says why there is nothing to show.
+time. They contain the fault's own duration, the feed's waits (backoff, pace of snapshots, the 20 s after which a
+connection that brings nothing is known to be dead) and the period of the exchange's messages, in a market of 40 orders
+a second. A letter says why there is nothing to show.
 
 
 
