@@ -3,7 +3,8 @@
     python benchmarks/recording.py [FILE]       any recording, in our format or another
 
 The messages are in memory before the clock starts. They are written as the live receiver writes them, by `write_view`
-in bursts; between bursts, untimed, the queue empties, as it does between reads of a socket. "data path" is CPU time of
+in bursts; between bursts, untimed, the queue empties and the next burst is copied to where the last one was, as a read
+of a socket does. "data path" is CPU time of
 the thread that records; "with compression" is that of the process, with the thread that compresses and writes in it.
 Reading is `advance()` to the end, decompression included. Every round does everything once, on one core where the
 system allows it.
@@ -31,6 +32,7 @@ def write(path: Path, messages: list[RawMessage]) -> tuple[int, int]:
     process = time.process_time_ns()
     with RecordingWriter(path) as writer:
         while written < len(messages):
+            source.receive(BURST)
             start = time.thread_time_ns()
             written += write_all(writer, source, BURST)
             thread += time.thread_time_ns() - start

@@ -46,6 +46,8 @@ cdef class MemorySource(RawSource):
 
     cdef:
         bytearray _payloads
+        bytearray _received
+        char* _base                      # of the payloads, where they are read from
         list _tags                       # None for most
         Packed* _messages
         Py_ssize_t _count
@@ -71,6 +73,8 @@ cdef class MemorySource(RawSource):
             packed += 1
             self._payloads += message.payload
             self._tags.append(message.tag.encode() if message.tag else None)
+        self._received = bytearray()
+        self._base = PyByteArray_AS_STRING(self._payloads)
 
     def __dealloc__(self):
         free(self._messages)
@@ -78,6 +82,19 @@ cdef class MemorySource(RawSource):
     def rewind(self):
         """Begin anew, for one more pass."""
         self._next = 0
+
+    def receive(self, Py_ssize_t count):
+        """Copy the payloads of the next `count` messages to where they are read from then, as a read of a socket does."""
+        cdef Py_ssize_t end = min(self._next + count, self._count)
+        cdef Py_ssize_t at, size
+        if self._next == end:
+            return
+        at = self._messages[self._next].at
+        size = self._messages[end - 1].at + self._messages[end - 1].size - at
+        if len(self._received) < size:
+            self._received = bytearray(size)
+        memcpy(PyByteArray_AS_STRING(self._received), PyByteArray_AS_STRING(self._payloads) + at, size)
+        self._base = PyByteArray_AS_STRING(self._received) - at
 
     cdef bint advance(self) except -1:
         cdef Packed* message = self._messages + self._next
@@ -89,7 +106,7 @@ cdef class MemorySource(RawSource):
         self.ts_recv = message.ts_recv
         self.source = message.source
         self.flags = message.flags
-        self.payload = PyByteArray_AS_STRING(self._payloads) + message.at
+        self.payload = self._base + message.at
         self.size = message.size
         if self.flags & KIND_MASK == KIND_SOURCE:
             self._declare(0)

@@ -15,12 +15,12 @@ cdef class BlockFile:
         bint wait_for_space         # until a full disk has room again, instead of failing
         bint closing                # the last job is in the queue
 
-        # Jobs not done yet, the one in hand included. Appended to by the owner, removed by the thread.
-        object jobs
-        object changed              # the condition that guards `jobs`, `spare` and the counts of jobs
+        # From the owner to the thread and back, without a lock that one could wait for: it is the data path that hands over.
+        object jobs                 # a queue
         list spare                  # buffers to be used again
-        int64_t submitted
-        int64_t done
+        int64_t submitted           # jobs, counted by the owner
+        int64_t done                # counted by the thread
+        object changed              # the condition of those who wait until more is done, and of the thread until `closing`
 
         readonly Py_ssize_t max_pending
         readonly Py_ssize_t buffer_size

@@ -3,11 +3,11 @@
 import errno
 import importlib.metadata
 import os
+import queue
 import sys
 import threading
 import time
 import warnings
-from collections import deque
 from datetime import datetime, timezone
 
 import orjson
@@ -67,7 +67,7 @@ cdef class BlockFile:
         self.buffer_size = buffer_size
         self.max_pending = max_pending
         self.wait_for_space = wait_for_space
-        self.jobs = deque()
+        self.jobs = queue.SimpleQueue()
         self.spare = []
         self.changed = threading.Condition()
         self.file = new_part(0)
@@ -82,30 +82,33 @@ cdef class BlockFile:
     def bytes_written(self):
         return self.bytes_before + self.file.size
 
+    @property
+    def pending(self):
+        """Jobs not done yet, the one in hand included."""
+        return self.submitted - self.done
+
     def is_full(self):
-        return len(self.jobs) >= self.max_pending
+        return self.submitted - self.done >= self.max_pending
 
     def submit(self, _Block block not None):
         """Queue a block, whose buffer is then the thread's. Whether there is room is for the caller to ask."""
-        with self.changed:
-            self.jobs.append(block)
-            self.submitted += 1
-            self.closing = self.closing or block.is_last
-            self.changed.notify_all()
+        self.submitted += 1
+        self.jobs.put(block)
+        if block.is_last:
+            with self.changed:      # the thread may be waiting for room on the disk
+                self.closing = True
+                self.changed.notify_all()
 
     def take_buffer(self):
-        with self.changed:
-            if self.spare:
-                return self.spare.pop()
-        return bytearray(self.buffer_size)
+        return self.spare.pop() if self.spare else bytearray(self.buffer_size)
 
     def wait_for_room(self):
         with self.changed:
             self.changed.wait_for(lambda: not self.is_full())
 
     def wait_until_written(self):
+        submitted = self.submitted
         with self.changed:
-            submitted = self.submitted
             self.changed.wait_for(lambda: self.done >= submitted)
 
     def finish(self):
@@ -116,10 +119,7 @@ cdef class BlockFile:
         cdef _Block block
         cdef bint is_last = False
         while not is_last:
-            with self.changed:
-                while not self.jobs:
-                    self.changed.wait()
-                block = self.jobs[0]
+            block = self.jobs.get()
             is_last = block.is_last
             while self.failure is None:
                 try:
@@ -136,12 +136,11 @@ cdef class BlockFile:
                 except OSError as error:
                     self.failure = self.failure or error
                     self.failed = True
+            # An oversized one was for one message, and is let go.
+            if block.buffer is not None and len(block.buffer) == self.buffer_size:
+                self.spare.append(block.buffer)
             with self.changed:
-                self.jobs.popleft()
                 self.done += 1
-                # An oversized one was for one message, and is let go.
-                if block.buffer is not None and len(block.buffer) == self.buffer_size:
-                    self.spare.append(block.buffer)
                 self.changed.notify_all()
             block = None
 
@@ -243,7 +242,7 @@ cdef class RecordingWriter:
 
     @property
     def pending_blocks(self):
-        return len(self.blocks.jobs)
+        return self.blocks.pending
 
     @property
     def blocks_written(self):
@@ -559,7 +558,7 @@ cdef class RecordingWriter:
 
     def _stop(self, ts_recv):
         """End the recording because the disk does not keep up, and say so in it."""
-        reason = f"the disk did not keep up: {len(self.blocks.jobs)} blocks were waiting to be written"
+        reason = f"the disk did not keep up: {self.blocks.pending} blocks were waiting to be written"
         self._seal(False, force=True)       # the note may be what this block has no room for
         self._append_note("stopped", orjson.dumps({"reason": reason}), ts_recv)
         self.stopped = reason
