@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import isnan
 from types import TracebackType
@@ -75,7 +76,8 @@ class View:
 
     Values are taken in the event loop, as many as there is room for; drawing is done in a thread, and left out while
     the terminal has not taken the last picture: a slow line does not hold up the feeds. `with View() as view` has the
-    screen from `follow` on, which is what `feeds.session.live` calls `on_start`, and gives it back at the end.
+    screen from `follow` on, which is what `feeds.session.live` calls `on_start`, and gives it back at the end. A
+    picture that cannot be drawn ends the view, which says so, and not the feeds.
     """
 
     def __init__(
@@ -110,10 +112,15 @@ class View:
 
     async def _redraw(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            width, height = self._console.size
-            await loop.run_in_executor(None, self._show, self.take(height), width, height)
-            await asyncio.sleep(self._interval)
+        try:
+            while True:
+                width, height = self._console.size
+                await loop.run_in_executor(None, self._show, self.take(height), width, height)
+                await asyncio.sleep(self._interval)
+        except Exception as error:
+            with suppress(OSError):  # the terminal may be what has failed
+                self._live.stop()
+                self._console.print(f"the view has ended, the feeds go on: {type(error).__name__}: {error}")
 
     def _show(self, picture: Picture, width: int, height: int) -> None:
         if self._live.is_started:

@@ -266,3 +266,18 @@ async def test_a_terminal_that_stalls_does_not_hold_up_the_feeds() -> None:
         await loop.run_in_executor(None, screen.has_prices.wait)
     assert "\x1b[?1049h" in screen.getvalue()  # the screen was taken
     assert screen.getvalue().endswith("\x1b[?1049l")  # and given back
+
+
+async def test_a_picture_that_cannot_be_drawn_ends_the_view_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no such colour")
+
+    monkeypatch.setattr("feeds.live.view.draw", fail)
+    screen = io.StringIO()
+    session = Session(screen)
+    with session.view as view:
+        view.follow(session.feeds)
+        assert view._redrawing is not None
+        await asyncio.wait_for(view._redrawing, 10)
+    _, after = screen.getvalue().split("\x1b[?1049l")  # the screen was given back
+    assert after == "the view has ended, the feeds go on: ValueError: no such colour\n"
