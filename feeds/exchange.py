@@ -284,6 +284,16 @@ class Exchange:
         """Return the message that ends the subscription to `args`, None where the exchange has none for them."""
         return None
 
+    def unsubscribe_messages(self, path: str, args: Sequence_[Any]) -> Sequence_[bytes | Callable[[int], bytes]] | None:
+        """Return the messages that end the subscriptions to `args`, None where the exchange has none for them."""
+        messages = []
+        for number, part in enumerate(_parts(args, self.max_topics_per_message), 1):
+            message = self.unsubscribe_message(path, part, number)
+            if message is None:
+                return None
+            messages.append(message)
+        return messages
+
     def change_messages(
         self, before: ConnectionPlan, after: ConnectionPlan
     ) -> Sequence_[bytes | Callable[[int], bytes]] | None:
@@ -294,13 +304,11 @@ class Exchange:
         path = after.topic_path
         if self.subscriptions_replace:
             return self.subscribe_messages(path, after.args)
-        messages: list[bytes | Callable[[int], bytes]] = []
         removed = [arg for arg in before.args if arg not in after.args]
-        for number, part in enumerate(_parts(removed, self.max_topics_per_message), 1):
-            message = self.unsubscribe_message(path, part, number)
-            if message is None:
-                return None
-            messages.append(message)
+        ending = self.unsubscribe_messages(path, removed) if removed else ()
+        if ending is None:
+            return None
+        messages = list(ending)
         if added := [arg for arg in after.args if arg not in before.args]:
             # Without what sets up the connection, which has been sent.
             messages += [m for m in self.subscribe_messages(path, added) if m not in before.subscribe]

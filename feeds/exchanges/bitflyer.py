@@ -225,8 +225,14 @@ class Bitflyer(Exchange):
         return [Topic("/json-rpc", f"lightning_{name}_{instrument.raw_symbol}") for name in names]
 
     def subscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
-        request = {"jsonrpc": "2.0", "method": "subscribe", "params": {"channel": args[0]}, "id": number}
-        return msgspec.json.encode(request)
+        return _request("subscribe", args[0], number)
+
+    def unsubscribe_message(self, path: str, args: Sequence[Any], number: int) -> bytes:
+        return _request("unsubscribe", args[0], number)
+
+
+def _request(method: str, channel: str, number: int) -> bytes:
+    return msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": {"channel": channel}, "id": number})
 
 
 EXCHANGE = Bitflyer()

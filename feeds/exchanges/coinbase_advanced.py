@@ -348,13 +348,18 @@ class CoinbaseAdvanced(Exchange):
 
     def subscribe_messages(self, path: str, args: Sequence[Any]) -> list[bytes]:
         """Return one message per channel; heartbeats keep channels open on which nothing happens for a minute."""
-        products: dict[str, list[str]] = {}
-        for channel, product in args:
-            products.setdefault(channel, []).append(product)
-        return [
-            _request("subscribe", "heartbeats"),
-            *(_request("subscribe", channel, names) for channel, names in products.items()),
-        ]
+        return [_request("subscribe", "heartbeats"), *_requests("subscribe", args)]
+
+    def unsubscribe_messages(self, path: str, args: Sequence[Any]) -> list[bytes]:
+        return _requests("unsubscribe", args)
+
+
+def _requests(kind: str, args: Sequence[Any]) -> list[bytes]:
+    """Return one message per channel."""
+    products: dict[str, list[str]] = {}
+    for channel, product in args:
+        products.setdefault(channel, []).append(product)
+    return [_request(kind, channel, names) for channel, names in products.items()]
 
 
 EXCHANGE = CoinbaseAdvanced()

@@ -442,10 +442,13 @@ class Gateio(Exchange):
 
     def subscribe_messages(self, path: str, args: Sequence[Any]) -> Sequence[Callable[[int], bytes]]:
         """One message a topic: of several in one, one that is unknown would fail all."""
-        return [self._subscription(channel, payload) for channel, *payload in args]
+        return [self._request(channel, "subscribe", payload) for channel, *payload in args]
 
-    def _subscription(self, channel: str, payload: Sequence[str]) -> Callable[[int], bytes]:
-        return lambda ts: request(ts // 1_000_000_000, f"{self.market}.{channel}", "subscribe", payload)
+    def unsubscribe_messages(self, path: str, args: Sequence[Any]) -> Sequence[Callable[[int], bytes]]:
+        return [self._request(channel, "unsubscribe", payload) for channel, *payload in args]
+
+    def _request(self, channel: str, event: str, payload: Sequence[str]) -> Callable[[int], bytes]:
+        return lambda ts: request(ts // 1_000_000_000, f"{self.market}.{channel}", event, payload)
 
 
 def topic_of(name: str, channel: str) -> list[str]:

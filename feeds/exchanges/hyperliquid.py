@@ -329,5 +329,8 @@ class Hyperliquid(Exchange):
     def subscribe_messages(self, path: str, args: Sequence[Any]) -> list[bytes]:
         return [msgspec.json.encode({"method": "subscribe", "subscription": arg}) for arg in args]
 
+    def unsubscribe_messages(self, path: str, args: Sequence[Any]) -> list[bytes]:
+        return [msgspec.json.encode({"method": "unsubscribe", "subscription": arg}) for arg in args]
+
 
 EXCHANGE = Hyperliquid()

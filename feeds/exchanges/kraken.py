@@ -473,12 +473,20 @@ class Kraken(Exchange):
         return [Topic("/v2", params[channel] | {"symbol": [instrument.raw_symbol]})]
 
     def subscribe_messages(self, path: str, args: Sequence[Any]) -> list[bytes]:
-        together: dict[bytes, dict[str, Any]] = {}  # one message for all symbols that are subscribed alike
-        for arg in args:
-            alike = msgspec.json.encode({key: value for key, value in arg.items() if key != "symbol"})
-            params = together.setdefault(alike, arg | {"symbol": []})
-            params["symbol"] += arg["symbol"]
-        return [_request("subscribe", params) for params in together.values()]
+        return _requests("subscribe", args)
+
+    def unsubscribe_messages(self, path: str, args: Sequence[Any]) -> list[bytes]:
+        return _requests("unsubscribe", args)
+
+
+def _requests(method: str, args: Sequence[Any]) -> list[bytes]:
+    """Return one message for all symbols that are subscribed alike."""
+    together: dict[bytes, dict[str, Any]] = {}
+    for arg in args:
+        alike = msgspec.json.encode({key: value for key, value in arg.items() if key != "symbol"})
+        params = together.setdefault(alike, arg | {"symbol": []})
+        params["symbol"] += arg["symbol"]
+    return [_request(method, params) for params in together.values()]
 
 
 class KrakenV1(Kraken):

@@ -281,13 +281,18 @@ class KrakenFutures(Exchange):
 
     def subscribe_messages(self, path: str, args: Sequence[Any]) -> list[bytes]:
         """Return one message per feed, and one for heartbeats: quiet contracts send nothing."""
-        products: dict[str, list[str]] = {}
-        for feed, product in args:
-            products.setdefault(feed, []).append(product)
-        return [
-            _request("subscribe", "heartbeat"),
-            *(_request("subscribe", feed, names) for feed, names in products.items()),
-        ]
+        return [_request("subscribe", "heartbeat"), *_requests("subscribe", args)]
+
+    def unsubscribe_messages(self, path: str, args: Sequence[Any]) -> list[bytes]:
+        return _requests("unsubscribe", args)
+
+
+def _requests(event: str, args: Sequence[Any]) -> list[bytes]:
+    """Return one message per feed."""
+    products: dict[str, list[str]] = {}
+    for feed, product in args:
+        products.setdefault(feed, []).append(product)
+    return [_request(event, feed, names) for feed, names in products.items()]
 
 
 EXCHANGE = KrakenFutures()

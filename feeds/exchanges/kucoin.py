@@ -625,6 +625,12 @@ class Kucoin(Exchange):
         return [Topic(FUTURES, f"{topics[channel]}:{name}")] if channel in topics else []
 
     def subscribe_messages(self, path: str, args: Sequence[Any]) -> list[bytes]:
+        return self._requests("subscribe", args)
+
+    def unsubscribe_messages(self, path: str, args: Sequence[Any]) -> list[bytes]:
+        return self._requests("unsubscribe", args)
+
+    def _requests(self, kind: str, args: Sequence[Any]) -> list[bytes]:
         names: dict[str, list[str]] = {}
         for arg in args:
             channel, _, name = arg.partition(":")
@@ -636,7 +642,7 @@ class Kucoin(Exchange):
         ]
         return [
             msgspec.json.encode(
-                {"id": str(number), "type": "subscribe", "topic": topic, "privateChannel": False, "response": True}
+                {"id": str(number), "type": kind, "topic": topic, "privateChannel": False, "response": True}
             )
             for number, topic in enumerate(topics, 1)
         ]

@@ -558,6 +558,11 @@ class Mexc(Exchange):
             return [msgspec.json.encode(arg) for arg in args]
         return [msgspec.json.encode({"method": "SUBSCRIPTION", "params": args})]
 
+    def unsubscribe_messages(self, path: str, args: Sequence[Any]) -> list[bytes]:
+        if path == FUTURES_PATH:
+            return [msgspec.json.encode(arg | {"method": f"un{arg['method']}"}) for arg in args]
+        return [msgspec.json.encode({"method": "UNSUBSCRIPTION", "params": args})]
+
     def connection(self, path: str, args: Sequence[Any]) -> ConnectionPlan:
         plan = super().connection(path, args)
         return msgspec.structs.replace(plan, heartbeat=self.futures_heartbeat) if path == FUTURES_PATH else plan

@@ -376,6 +376,11 @@ class SimulatedExchange:
         """How many clients are connected by WebSocket."""
         return len(self._clients)
 
+    @property
+    def streams(self) -> set[str]:
+        """What clients are subscribed to, by the exchange's names."""
+        return {stream for session in self._clients for stream in session.streams}
+
     def inject(self, fault: AnyFault) -> None:
         """Arm a fault; its `at` counts from now. ValueError for a symbol that is not listed.
 
@@ -416,7 +421,11 @@ class SimulatedExchange:
 
     async def wait_subscribed(self, stream: str) -> None:
         """Return once a client is subscribed to the stream, by the exchange's name for it."""
-        await self._wait_until(lambda: any(stream in session.streams for session in self._clients))
+        await self._wait_until(lambda: stream in self.streams)
+
+    async def wait_unsubscribed(self, stream: str) -> None:
+        """Return once no client is subscribed to the stream any more."""
+        await self._wait_until(lambda: stream not in self.streams)
 
     async def wait_clients(self, count: int) -> None:
         """Return once so many clients are connected, no more and no fewer."""

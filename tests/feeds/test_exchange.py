@@ -116,6 +116,101 @@ def test_where_a_message_replaces_all_subscriptions_all_are_sent():
     assert msgspec.json.decode(message)[1] == {"type": "trade", "codes": ["KRW-BTC", "KRW-ETH"]}
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "args", "expected"),
+    [
+        (
+            "bitflyer",
+            "/json-rpc",
+            ["lightning_board_BTC_JPY", "lightning_ticker_BTC_JPY"],
+            [
+                {
+                    "jsonrpc": "2.0",
+                    "method": "unsubscribe",
+                    "params": {"channel": f"lightning_{what}_BTC_JPY"},
+                    "id": at,
+                }
+                for at, what in enumerate(("board", "ticker"), start=1)
+            ],
+        ),
+        (
+            "coinbase-advanced",
+            "",
+            [["level2", "BTC-USD"], ["ticker", "BTC-USD"], ["level2", "ETH-USD"]],
+            [
+                {"type": "unsubscribe", "channel": "level2", "product_ids": ["BTC-USD", "ETH-USD"]},
+                {"type": "unsubscribe", "channel": "ticker", "product_ids": ["BTC-USD"]},
+            ],
+        ),
+        (
+            "gateio",
+            "/ws/v4/",
+            [["obu", "ob.BTC_USDT.400"]],
+            [{"time": 7, "channel": "spot.obu", "event": "unsubscribe", "payload": ["ob.BTC_USDT.400"]}],
+        ),
+        (
+            "hyperliquid",
+            "/ws",
+            [{"type": "trades", "coin": "BTC"}],
+            [{"method": "unsubscribe", "subscription": {"type": "trades", "coin": "BTC"}}],
+        ),
+        (
+            "kraken",
+            "/v2",
+            [{"channel": "book", "symbol": [name], "depth": 1000} for name in ("BTC/USD", "ETH/USD")],
+            [
+                {
+                    "method": "unsubscribe",
+                    "params": {"channel": "book", "symbol": ["BTC/USD", "ETH/USD"], "depth": 1000},
+                }
+            ],
+        ),
+        (
+            "kraken-futures",
+            "/ws/v1",
+            [["book", "PF_XBTUSD"], ["trade", "PF_XBTUSD"]],
+            [
+                {"event": "unsubscribe", "feed": "book", "product_ids": ["PF_XBTUSD"]},
+                {"event": "unsubscribe", "feed": "trade", "product_ids": ["PF_XBTUSD"]},
+            ],
+        ),
+        (
+            "kucoin",
+            "",
+            ["/market/level2:BTC-USDT", "/market/level2:ETH-USDT"],
+            [
+                {
+                    "id": "1",
+                    "type": "unsubscribe",
+                    "topic": "/market/level2:BTC-USDT,ETH-USDT",
+                    "privateChannel": False,
+                    "response": True,
+                }
+            ],
+        ),
+        (
+            "mexc",
+            "/ws",
+            ["spot@public.aggre.deals.v3.api.pb@10ms@BTCUSDT"],
+            [{"method": "UNSUBSCRIPTION", "params": ["spot@public.aggre.deals.v3.api.pb@10ms@BTCUSDT"]}],
+        ),
+        (
+            "mexc",
+            "wss://contract.mexc.com/edge",
+            [{"method": "sub.deal", "param": {"symbol": "BTC_USDT"}}],
+            [{"method": "unsub.deal", "param": {"symbol": "BTC_USDT"}}],
+        ),
+    ],
+)
+def test_what_ends_a_subscription(name, path, args, expected):
+    before, after = (
+        ConnectionPlan(path, (), [], topic_path=path, args=wanted) for wanted in ([*args, "more"], ["more"])
+    )
+    messages = exchange(name).change_messages(before, after)
+    sent = [message if isinstance(message, bytes) else message(7_900_000_000) for message in messages]
+    assert [msgspec.json.decode(message) for message in sent] == expected
+
+
 def test_who_has_no_message_to_unsubscribe_says_so():
     before, after = (ConnectionPlan("", (), [], args=args) for args in ([["book", "tBTCUSD"]], []))
     assert exchange("bitfinex").change_messages(before, after) is None

@@ -364,7 +364,7 @@ async def test_single_channels_come_and_go_without_the_book() -> None:
         async with handling(watcher, configured(sims, policy="none")) as handler:
             await watcher.until(lambda: len(live_books(watcher)) == 2 and watcher.quotes and watcher.trades)
             handler.remove(SPOT, Subscription("BTC-USDT", ("quote", "trade")))
-            await asyncio.wait_for(until_not_served(sims[SPOT], "btcusdt@trade"), 10)
+            await asyncio.wait_for(sims[SPOT].wait_unsubscribed("btcusdt@trade"), 10)
             trades, seen = (
                 len([t for t in watcher.trades if t.instrument.raw_symbol == "BTCUSDT"]),
                 len(watcher.updates),
@@ -379,10 +379,6 @@ async def test_single_channels_come_and_go_without_the_book() -> None:
         ("unsubscribed", "BTCUSDT: quote, trade"),
         ("subscribed", "BTCUSDT: trade"),
     ]
-
-
-async def until_not_served(sim: SimulatedExchange, stream: str) -> None:
-    await sim._wait_until(lambda: not any(stream in client.streams for client in sim._clients))
 
 
 async def test_a_strategy_may_change_its_subscriptions_inside_a_callback(tmp_path: Path) -> None:

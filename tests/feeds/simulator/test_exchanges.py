@@ -16,10 +16,12 @@ from feeds.events import EventHandler
 from feeds.exchange import Endpoints, exchange
 from feeds.live.backoff import BackoffConfig
 from feeds.live.feed import FeedConfig
+from feeds.live.handler import FeedHandler
 from feeds.live.http import RestConfig
 from feeds.simulator import faults
 from feeds.simulator.order_flow import FlowConfig
 from feeds.simulator.server import SimulatedExchange, find_simulator, simulated_ids
+from feeds.subscription import Subscription
 
 from .judging import CASES, Case, Judge, Truth
 
@@ -49,6 +51,10 @@ class Run:
         self.sim = sim
         self.judge = judge
         self.report: session.Report | None = None
+        self.feeds: FeedHandler
+
+    def started(self, feeds: FeedHandler) -> None:
+        self.feeds = feeds
 
     async def until(self, condition: Callable[[], Any]) -> None:
         """Move time on until a condition holds."""
@@ -99,6 +105,7 @@ async def running(case: Case, tmp_path: Path, *given: Any) -> AsyncIterator[Run]
                 config=QUICK,
                 record_to=path,
                 stop=stop,
+                on_start=run.started,
                 endpoints=Endpoints(ws=sim.ws_url, rest=sim.rest_url),
             )
         )
@@ -219,6 +226,31 @@ async def test_books_come_back_with_the_connection(case: Case, tmp_path: Path) -
                 run.sim.inject(fault)
             await run.until(lambda: all("STALE" in states for states in run.judge.states.values()))
             await run.both_live()
+
+
+# Channels are ended by numbers that the exchange gives them, or all at once.
+WITHOUT_UNSUBSCRIBING = ("bitfinex", "phemex")
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_a_symbol_goes_and_comes_back_and_the_other_does_not_notice(case: Case, tmp_path: Path) -> None:
+    stays, goes = case.symbols
+    wanted = Subscription(goes, case.channels)
+    async with running(case, tmp_path) as run:
+        await run.both_live()
+        run.feeds.remove(case.exchange, wanted)
+        await run.until(lambda: run.judge.states[goes][-1] == "STALE")
+        await run.until(lambda: not any(stream.endswith(goes) for stream in run.sim.streams))
+        ended, seen = run.judge.updates[goes], run.judge.updates[stays]
+        await run.until(lambda: run.judge.updates[stays] > seen + 3)
+        assert run.judge.updates[goes] == ended
+        run.feeds.add(case.exchange, wanted)
+        await run.both_live()
+    assert run.judge.states[goes] == ["SYNCING", "LIVE", "STALE", "SYNCING", "LIVE"]
+    if case.exchange not in WITHOUT_UNSUBSCRIBING:
+        assert run.judge.states[stays] == ["SYNCING", "LIVE"]
+    assert run.report is not None
+    assert run.report.problems == {}
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
