@@ -127,6 +127,7 @@ class Exchange:
     resnapshot_interval: float | None = None
     max_topics_per_connection = 100
     max_topics_per_message = 50
+    max_connections: int | None = None  # at the same time, from one address; None: more than a feed needs
     request_limits: Sequence_[RateLimit] = ()  # of REST
     connection_limits: Sequence_[RateLimit] = ()  # of attempts to connect, each of weight 1
     max_connection_age: float | None = None  # seconds, after which the exchange ends a connection; None: it does not
@@ -248,6 +249,11 @@ class Exchange:
                 paths.append(key[0])
                 keys.append([])
             keys[number].append(key)
+        if self.max_connections is not None and sum(map(bool, keys)) > self.max_connections:
+            raise ConfigError(
+                f"{self.id}: expected subscriptions for {self.max_connections} connections, which are as many as the "
+                f"exchange allows, with {self.max_topics_per_connection} topics each, found {len(wanted)} topics"
+            )
         plans = [self._planned(path, [wanted[key] for key in mine]) for path, mine in zip(paths, keys, strict=True)]
         for number, (plan, before) in enumerate(zip(plans, current, strict=False)):
             if (plan.args, plan.serves) == (before.args, before.serves):

@@ -517,6 +517,7 @@ class Bitget(Exchange):
     heartbeat = Heartbeat(30.0, b"ping")  # closed after 2 minutes without, even while data flow
     max_topics_per_message = 10  # v3 drops messages with 25
     max_topics_per_connection = 50
+    max_connections = 100
     connection_limits = (RateLimit(300, 300),)
     urls = re.compile(r"//(ws|api)\.bitget\.com\b")
     messages = re.compile(rb'^\{"action":"(snapshot|update)","arg":\{"instType":"')

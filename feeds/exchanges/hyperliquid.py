@@ -288,6 +288,7 @@ class Hyperliquid(Exchange):
     heartbeat = Heartbeat(30.0, b'{"method":"ping"}')  # closed after 60 s in which nothing was sent to us
     message_interval = 0.05  # seconds; 2000 messages a minute are allowed
     max_topics_per_connection = 1000
+    max_connections = 1  # it would allow 10, but no more than 1,000 topics on all of them
     connection_limits = (RateLimit(30, 60),)
     urls = re.compile(r"//api\.hyperliquid(-testnet)?\.xyz\b")
     messages = re.compile(rb'^\{"channel":"(l2Book|bbo|trades|activeAssetCtx|activeSpotAssetCtx|candle)","data":')

@@ -557,6 +557,7 @@ class Kucoin(Exchange):
     instruments_urls = ("/api/v2/symbols", f"{FUTURES_REST}/api/v1/contracts/active")
     heartbeat = Heartbeat(18.0, b'{"id":"ping","type":"ping"}')  # closed after 60 s without, even while data flow
     max_topics_per_connection = 300
+    max_connections = 800
     connection_limits = (RateLimit(250, 300),)
     request_limits = (RateLimit(500, 30),)  # unconfirmed: 2000 of public weight, of which a snapshot takes up to 4
     max_topics_per_message = 100

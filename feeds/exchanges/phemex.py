@@ -333,6 +333,7 @@ class Phemex(Exchange):
     heartbeat = Heartbeat(5.0, b'{"id":0,"method":"server.ping","params":[]}')
     message_interval = 0.1
     max_topics_per_connection = 20
+    max_connections = 5
     connection_limits = (RateLimit(200, 300),)
     max_topics_per_message = 1  # a second symbol would be read as another parameter
     urls = re.compile(r"//((ws|vapi|api|testnet-api)\.)?phemex\.com\b")

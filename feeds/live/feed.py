@@ -6,7 +6,7 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from types import TracebackType
@@ -232,11 +232,13 @@ class LiveFeed:
         for subscription in self._subscriptions:
             raw_symbol = self._resolve(subscription).raw_symbol
             self._wanted[raw_symbol] = _with(self._wanted.get(raw_symbol, ()), subscription)
-        return self._planned([])
+        return self._planned(self._wanted, [])
 
-    def _planned(self, current: Sequence[ConnectionPlan]) -> list[ConnectionPlan]:
-        wanted = [Subscription(raw_symbol, channels) for raw_symbol, channels in self._wanted.items()]
-        return self.exchange.plan(wanted, self._listed.instruments, current)
+    def _planned(
+        self, wanted: Mapping[str, tuple[str, ...]], current: Sequence[ConnectionPlan]
+    ) -> list[ConnectionPlan]:
+        subscriptions = [Subscription(raw_symbol, channels) for raw_symbol, channels in wanted.items()]
+        return self.exchange.plan(subscriptions, self._listed.instruments, current)
 
     def _resolve(self, subscription: Subscription) -> Instrument:
         return self._listed.instruments.resolve(self.exchange.id, subscription.symbol)
@@ -268,9 +270,14 @@ class LiveFeed:
         Each connection that changes tells FeedStatus("subscribed"). UnknownSymbol, ConfigError.
         """
         self._check_is_serving()
-        instrument = self._resolve(subscription)
-        self.exchange.plan([subscription], self._listed.instruments)  # or it says why not
-        self._wanted[instrument.raw_symbol] = _with(self._wanted.get(instrument.raw_symbol, ()), subscription)
+        raw_symbol = self._resolve(subscription).raw_symbol
+        added = {raw_symbol: _with(self._wanted.get(raw_symbol, ()), subscription)}
+        # Or it says why not: of what is added alone, if what there is already cannot be a reason.
+        if self.exchange.max_connections is None:
+            self._planned(added, [])
+        else:
+            self._planned(self._wanted | added, [line.plan for line in self.lines])
+        self._wanted |= added
         self._change_soon()
 
     def remove(self, subscription: Subscription) -> None:
@@ -310,7 +317,7 @@ class LiveFeed:
             return
         try:
             self._learn(self._wanted)
-            plans = self._planned([line.plan for line in self.lines])
+            plans = self._planned(self._wanted, [line.plan for line in self.lines])
             for line, plan in zip(self.lines, plans, strict=False):
                 if plan is not line.plan:
                     self._declare(line, plan)

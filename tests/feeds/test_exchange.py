@@ -101,6 +101,14 @@ def test_a_topic_of_several_goes_with_the_last_of_them(planned):
     assert planned() == ([[]], [[b'unsub ["all"]']])
 
 
+def test_more_than_the_exchange_has_connections_for_is_refused(planned, monkeypatch):
+    monkeypatch.setattr(Small, "max_connections", 2)
+    planned(a="book trade", b="book trade", c="book trade")
+    with pytest.raises(ConfigError, match=r"small: expected subscriptions for 2 connections.* 3 topics each, found 7"):
+        planned(a="book trade", b="book trade", c="book trade", d="book")
+    assert planned(d="book")[0] == [[["book", "d"]], []]  # one that is given up does not count
+
+
 def test_a_connection_where_nothing_changes_keeps_its_plan(instruments):
     market = exchange("kraken")
     instruments.add("kraken", "BTC/USD")

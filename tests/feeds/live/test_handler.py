@@ -440,6 +440,21 @@ async def test_subscriptions_of_a_session_change_on_both_exchanges_and_are_repla
     assert replayed.callbacks == report.callbacks
 
 
+async def test_what_there_is_no_connection_for_is_refused_and_the_feed_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Binance, "max_connections", 1)
+    monkeypatch.setattr(Binance, "max_topics_per_connection", 4)
+    monkeypatch.setitem(SYMBOLS, SPOT, ("BTC-USDT",))
+    watcher = Watcher()
+    async with simulators(SPOT) as sims:
+        async with handling(watcher, configured(sims, policy="none")) as handler:
+            await watcher.until(lambda: len(live_books(watcher)) == 1)
+            with pytest.raises(ConfigError, match=r"expected subscriptions for 1 connections.* found 6 topics"):
+                handler.add(SPOT, Subscription("ETH-USDT", ("book", "quote", "trade")))
+            handler.add(SPOT, Subscription("ETH-USDT", ("trade",)))
+            await asyncio.wait_for(sims[SPOT].wait_subscribed("ethusdt@trade"), 10)
+    assert watcher.statuses() == ["connected", "subscribed"]
+
+
 async def test_what_cannot_be_added_or_removed_is_said_at_once() -> None:
     watcher = Watcher()
     async with simulators(SPOT) as sims:
