@@ -1,15 +1,19 @@
 """The fault matrix: a live feed on every simulated exchange through every fault, in time that nobody waits for.
 
-`python -m tests.feeds.simulator.matrix` plays all cells and writes docs/fault-matrix.md.
+`python -m tests.feeds.simulator.matrix` plays all cells and writes docs/fault-matrix.md; with names of exchanges it
+plays theirs and writes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -640,6 +644,7 @@ async def _follow_to_the_end(run: Run) -> Seen:
 # --- the table ----------------------------------------------------------------------------------------------------
 
 SEEDS = (1, 2, 3)
+COLUMNS = 10  # exchanges in one table
 PAGE = Path(__file__).parents[3] / "docs" / "fault-matrix.md"
 HEAD = """# The fault matrix
 
@@ -668,43 +673,71 @@ a second. A letter says why there is nothing to show.
 
 
 def main() -> None:
-    """Play all cells, print the table, and write the page unless one failed."""
-    failures: list[str] = []
+    """Play all cells, or those of the exchanges that are named; print the tables, and write the page if it is of all.
+
+    Ends with what has failed, where something has.
+    """
+    if unknown := set(sys.argv[1:]) - {case.exchange for case in ALL_CASES}:
+        sys.exit(f"expected names of simulated exchanges, found {', '.join(sorted(unknown))}")
+    cases = [case for case in ALL_CASES if case.exchange in sys.argv[1:]] or ALL_CASES
     reasons: dict[str, str] = {}
-    rows = []
+    cells: dict[tuple[str, str], str] = {}
+    plays = []
     for scenario in SCENARIOS:
-        cells = []
-        for case in ALL_CASES:
+        for case in cases:
             reason = scenario.missing(case)
-            if reason is not None:
-                cells.append(reasons.setdefault(reason, chr(ord("a") + len(reasons))))
-                continue
-            times: list[float] = []
-            for seed in SEEDS:
-                try:
-                    seen = play(case, scenario, seed)
-                except Exception as error:
-                    failures.append(f"{case} {scenario.name} seed {seed}: {type(error).__name__}: {error}")
-                else:
-                    times.append(-1.0 if seen.recovery is None else seen.recovery)
-            cells.append("failed" if len(times) < len(SEEDS) else _cell(median(times)))
-        rows.append(f"| {scenario.name} | {' | '.join(cells)} |")
-        print(rows[-1], flush=True)
+            if reason is None:
+                plays.append((case, scenario))
+            else:
+                cells[case.exchange, scenario.name] = reasons.setdefault(reason, chr(ord("a") + len(reasons)))
+    failures: list[str] = []
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        numbers = [(ALL_CASES.index(case), SCENARIOS.index(scenario)) for case, scenario in plays]
+        for (case, scenario), (cell, failed) in zip(plays, pool.map(_play_cell, numbers), strict=True):
+            cells[case.exchange, scenario.name] = cell
+            failures += failed
+            print(f"{case} {scenario.name}: {cell}", *failed, sep="\n", flush=True)
+    tables = "\n\n".join(_table(cases[at : at + COLUMNS], cells) for at in range(0, len(cases), COLUMNS))
+    print(tables)
     if failures:
         sys.exit("\n".join(failures))
-    names = " | ".join(case.exchange for case in ALL_CASES)
-    table = "\n".join([f"| | {names} |", "|---|" + "---:|" * len(ALL_CASES), *rows])
+    if cases is not ALL_CASES:
+        return
     notes = "\n".join(f"- {letter}: {reason}" for reason, letter in reasons.items())
     what = "\n".join(f"| {s.name} | {s.what} | {s.within:g} |" for s in SCENARIOS)
     head = HEAD.format(seeds=", ".join(map(str, SEEDS)), count=len(SEEDS))
     faults_table = f"## The faults\n\n| Fault | What happens | Bound, s |\n|---|---|---:|\n{what}\n"
     PAGE.write_text(
-        f"{head.rstrip()}\n\n{table}\n\n{notes}\n- ends: the session ends with `SubscriptionRefused`\n\n{faults_table}"
+        f"{head.rstrip()}\n\n{tables}\n\n{notes}\n- ends: the session ends with `SubscriptionRefused`\n\n{faults_table}"
     )
 
 
+def _play_cell(numbers: tuple[int, int]) -> tuple[str, list[str]]:
+    """Play one cell with all seeds, in a process of its own; return what is shown, and what has failed."""
+    case, scenario = ALL_CASES[numbers[0]], SCENARIOS[numbers[1]]
+    times: list[float] = []
+    failures = []
+    for seed in SEEDS:
+        try:
+            seen = play(case, scenario, seed)
+        except Exception as error:
+            failures.append(f"{case} {scenario.name} seed {seed}: {type(error).__name__}: {error}")
+        else:
+            times.append(math.nan if seen.recovery is None else seen.recovery)
+    return "failed" if failures else _cell(median(times)), failures
+
+
+def _table(cases: Sequence[Case], cells: Mapping[tuple[str, str], str]) -> str:
+    rows = [
+        f"| {scenario.name} | {' | '.join(cells[case.exchange, scenario.name] for case in cases)} |"
+        for scenario in SCENARIOS
+    ]
+    names = " | ".join(case.exchange for case in cases)
+    return "\n".join([f"| | {names} |", "|---|" + "---:|" * len(cases), *rows])
+
+
 def _cell(seconds: float) -> str:
-    return "ends" if seconds < 0 else f"{seconds * 1000:.0f}"
+    return "ends" if math.isnan(seconds) else f"{seconds * 1000:.0f}"
 
 
 if __name__ == "__main__":
