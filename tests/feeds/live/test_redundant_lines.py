@@ -21,7 +21,9 @@ from feeds.live.feed import MAX_LINES, FeedConfig, JoinConfig, Line, LiveFeed
 from feeds.live.handler import ExchangeConfig, load_config
 from feeds.live.http import RestConfig
 from feeds.simulator import faults
+from feeds.simulator.certificates import Certificates
 from feeds.simulator.order_flow import FlowConfig, OrderFlow
+from feeds.simulator.proxy import FaultProxy
 from feeds.simulator.server import SimulatedExchange
 from feeds.subscription import Subscription
 
@@ -143,15 +145,28 @@ def is_part(found: list[Any], whole: list[Any]) -> bool:
 
 @asynccontextmanager
 async def running(
-    case: Case, path: Path, config: FeedConfig, symbols: tuple[str, ...] | None = None
+    case: Case,
+    path: Path,
+    config: FeedConfig,
+    symbols: tuple[str, ...] | None = None,
+    *,
+    policy: str = "none",
+    certificates: Certificates | None = None,
 ) -> AsyncIterator[Run]:
+    """A feed of these symbols, through TLS where there are certificates, and its control."""
     symbols = symbols or case.symbols
     market = type(exchange(case.exchange))()
     market.max_connection_age = None
     flow = FlowConfig(levels=16, warm_up=100, rate=400, seed=5)
-    async with SimulatedExchange(case.exchange, case.symbols, flow=flow, real_time=False) as sim:
+    async with (
+        SimulatedExchange(case.exchange, case.symbols, flow=flow, real_time=False) as sim,
+        FaultProxy(sim.ws_url, sim.rest_url, certificates=certificates) as front,
+    ):
         run = Run(case, sim)
         endpoints = Endpoints(ws=sim.ws_url, rest=sim.rest_url)
+        tested = (
+            endpoints if certificates is None else Endpoints(ws=front.url(sim.ws_url), rest=front.url(sim.rest_url))
+        )
         wanted = [Subscription(symbol, case.channels) for symbol in case.symbols]
         stop = asyncio.Event()
         async with LiveFeed(market, wanted, run.control, config=QUICK, endpoints=endpoints) as control:
@@ -165,11 +180,12 @@ async def running(
                     case.exchange,
                     symbols,
                     channels=case.channels,
-                    policy="none",
+                    policy=policy,
                     config=config,
                     record_to=path,
                     stop=stop,
-                    endpoints=endpoints,
+                    endpoints=tested,
+                    ssl_context=None if certificates is None else certificates.trusting,
                     on_start=lambda feeds: setattr(run, "feed", feeds.feeds[case.exchange]),
                 )
             )
@@ -183,7 +199,7 @@ async def running(
                 await controlling
     assert run.judge.wrong == run.control.wrong == []
     assert report.problems == {}
-    assert session.replay(EventHandler(), path, policy="none").is_same
+    assert session.replay(EventHandler(), path, policy=policy).is_same
 
 
 async def nothing_was_lost(run: Run) -> None:
@@ -215,6 +231,31 @@ async def test_the_death_of_one_line_after_the_other_is_no_gap(case: Case, tmp_p
             assert run.judge.words().count("line_lost") == len(before)
         await nothing_was_lost(run)
         assert sum(line.pipeline.messages for line in run.feed.lines) < sum(line.frames for line in run.feed.lines)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_so_it_is_under_tls_with_reads_drained_and_large_messages(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder, large = exchange(case.exchange).decoder, []
+    take_apart = decoder.take_apart
+    monkeypatch.setattr(decoder, "take_apart", lambda self, payload: large.append(payload) or take_apart(self, payload))
+    config = msgspec.structs.replace(TWO, large_message=400)
+    async with running(case, tmp_path / "session.feeds", config, policy="drained", certificates=Certificates()) as run:
+        for _ in range(2):
+            await run.all_joined()
+            await run.traded()
+            run.judge.statuses.clear()
+            for client in run.oldest_clients():
+                client.reset()
+            await run.until(lambda: run.judge.words().count("line_joined") == len(run.feed.lines))
+        await run.traded()
+        found = {symbol: run.judge.trades_of(symbol) for symbol in case.symbols}
+        await run.traded()
+        for symbol, trades in found.items():
+            assert run.judge.states[symbol] == ["SYNCING", "LIVE"], run.judge.statuses
+            assert is_part(trades, run.control.trades_of(symbol))
+    assert bool(large) == bool(decoder.large_arrays)  # the others never have large messages
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
