@@ -34,14 +34,13 @@ import os
 import re
 import socket
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
-from measuring import ROOT, loops, machine, pin, row, write_section
+from measuring import ROOT, collected, loops, machine, pin, row, write_section
 from measuring.charts import Bar, Panel, draw
 from measuring.charts import missing as charts_missing
 
@@ -298,21 +297,9 @@ def play_quotes(which: str, passes: int) -> list[float]:
 @functools.cache
 def count_instructions(which: str) -> float:
     """Return callgrind's instructions per message of the burst: those of 201 passes less those of one."""
-    totals = []
-    for passes in (1, 201):
-        command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, __file__]
-        done = subprocess.run(
-            [*command, f"--worker={which}", f"--passes={passes}"],
-            env=os.environ | {"PYTHONHASHSEED": "0"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        collected = re.search(r"Collected : (\d+)", done.stderr)
-        if collected is None:
-            sys.exit(f"callgrind: expected 'Collected : N', found {done.stderr[-500:]}")
-        totals.append(int(collected[1]))
-    return (totals[1] - totals[0]) / (200 * QUOTES)
+    command = [sys.executable, __file__, f"--worker={which}"]
+    one, many = (collected([*command, f"--passes={passes}"])[0] for passes in (1, 201))
+    return (many - one) / (200 * QUOTES)
 
 
 def quote_table(callgrind: bool) -> list[str]:

@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import orjson
-from measuring import RESULTS, ROOT, Figure, default_capture, loops, machine, pin, row, write_section
+from measuring import RESULTS, ROOT, Figure, collected, default_capture, loops, machine, pin, row, write_section
 
 from feeds.levels import LevelShape, parse_levels, parse_sides
 
@@ -311,13 +311,8 @@ def count_instructions(corpora: list[Corpus], folder: Path) -> dict[str, float]:
 
 
 def _collected(number: int, passes: int, folder: Path) -> int:
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, __file__]
-    command += [f"--captures={folder}", f"--worker={number}", f"--passes={passes}"]
-    done = subprocess.run(command, env={"PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=True)
-    collected = re.search(r"Collected : (\d+)", done.stderr)
-    if collected is None:
-        sys.exit(f"callgrind: expected 'Collected : N', found {done.stderr[-500:]}")
-    return int(collected[1])
+    worker = [sys.executable, __file__, f"--captures={folder}", f"--worker={number}", f"--passes={passes}"]
+    return collected(worker)[0]
 
 
 def _parse() -> argparse.Namespace:

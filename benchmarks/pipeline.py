@@ -39,7 +39,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from measuring import RESULTS, ROOT, Figure, default_capture, load, loops, machine, pin, row, write_section
+from measuring import RESULTS, ROOT, Figure, collected, default_capture, load, loops, machine, pin, row, write_section
 from measuring.charts import Bar, Panel, draw
 from measuring.charts import missing as charts_missing
 
@@ -374,18 +374,8 @@ def count_instructions(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _collected(which: str, capture: Path, kind: str, passes: int) -> tuple[int, int]:
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *_worker(which, capture, [kind])]
-    done = subprocess.run(
-        [*command, f"--passes={passes}"],
-        env=os.environ | {"PYTHONHASHSEED": "0"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    collected = re.search(r"Collected : (\d+)", done.stderr)
-    if collected is None:
-        sys.exit(f"callgrind: expected 'Collected : N', found {done.stderr[-500:]}")
-    return int(collected[1]), json.loads(done.stdout)["n"]
+    instructions, printed = collected([*_worker(which, capture, [kind]), f"--passes={passes}"])
+    return instructions, json.loads(printed)["n"]
 
 
 def _parse() -> argparse.Namespace:

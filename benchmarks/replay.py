@@ -30,7 +30,6 @@ import gc
 import gzip
 import json
 import os
-import re
 import shutil
 import statistics
 import subprocess
@@ -42,7 +41,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from measuring import RESULTS, Figure, default_capture, machine, pin, row, write_section
+from measuring import RESULTS, Figure, collected, default_capture, machine, pin, row, write_section
 
 from feeds.conflation import conflated
 from feeds.events import EventHandler
@@ -268,17 +267,8 @@ def count_instructions(folder: Path, exchange: str) -> Iterator[str]:
 
 
 def _collected(command: list[str]) -> tuple[int, int]:
-    done = subprocess.run(
-        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *command],
-        env=os.environ | {"PYTHONHASHSEED": "0"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    collected = re.search(r"Collected : (\d+)", done.stderr)
-    if collected is None:
-        sys.exit(f"callgrind: expected 'Collected : N', found {done.stderr[-500:]}")
-    return int(collected[1]), json.loads(done.stdout)["n"]
+    instructions, printed = collected(command)
+    return instructions, json.loads(printed)["n"]
 
 
 def _parse() -> argparse.Namespace:

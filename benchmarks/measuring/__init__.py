@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from feeds.recording import RawMessage, open_recording
+from measuring.callgrind import collected
 from measuring.results import RESULTS, machine, row, write_section
 
 __all__ = [
     "RESULTS",
     "ROOT",
     "Figure",
+    "collected",
     "default_capture",
     "load",
     "loops",
