@@ -23,7 +23,6 @@ from feeds.simulator.numbers import decimal
 from feeds.simulator.order_flow import Fill, Top
 from feeds.simulator.protocol import Message
 
-PERIODS_MS = {1: 10, 50: 20, 200: 100, 1000: 200}  # of the depths that there are
 CONN_ID = "cejreaspqfh3sjdnldmg-p"
 MAX_ARGS = 21_000  # characters of all topics of a connection
 
@@ -32,6 +31,7 @@ class BybitSession(GeneratedSession):
     """One answer for all topics of a request: a bad one refuses them all."""
 
     idle_timeout = 600.0
+    max_args: ClassVar[int | None] = None  # of a request
 
     def receive(self, text: bytes, now_ns: int) -> list[bytes]:
         request = decode_object(text)
@@ -44,6 +44,8 @@ class BybitSession(GeneratedSession):
             return [_answer(False, f"error:unknown op,op:{op}", request)]
         if not isinstance(args, list) or not all(isinstance(topic, str) for topic in args):
             return [_answer(False, "error:params error,args", request)]
+        if self.max_args is not None and len(args) > self.max_args:
+            return [_answer(False, f"args size >{self.max_args}", request)]
         if op == "unsubscribe":
             for topic in args:
                 channel, _, symbol = topic.rpartition(".")
@@ -75,16 +77,17 @@ class Bybit(GeneratedExchange):
     ghost = ("orderbook.50", "GHOSTUSDT")
     sequence_fields = ("u",)
     enum_field = "S"
+    category = "linear"
+    periods_ms: ClassVar = {1: 10, 50: 20, 200: 100, 1000: 200}  # of the depths that there are
 
     def stream(self, key: str, channel: str, symbol: str) -> Stream:
         name, _, depth = channel.partition(".")
         if channel == "publicTrade":
             return TradeStream(self, key, symbol)
-        if name == "orderbook" and depth.isdecimal() and int(depth) in PERIODS_MS:
+        if name == "orderbook" and depth.isdecimal() and int(depth) in self.periods_ms:
             levels = int(depth)
-            return BookStream(
-                self, key, symbol, levels=levels, period_ns=PERIODS_MS[levels] * NS_PER_MS, is_whole=levels == 1
-            )
+            period_ns = self.periods_ms[levels] * NS_PER_MS
+            return BookStream(self, key, symbol, levels=levels, period_ns=period_ns, is_whole=levels == 1)
         raise KeyError(channel)
 
     def book(self, stream: BookStream, now_ns: int, bids: Levels, asks: Levels, *, is_snapshot: bool) -> str:
@@ -102,17 +105,35 @@ class Bybit(GeneratedExchange):
         n, ts = stream.numbers, ts_event // NS_PER_MS
         data = ",".join(
             f'{{"T":{ts},"s":"{stream.symbol}","S":"{"Sell" if fill.buyer_is_maker else "Buy"}",'
-            f'"v":"{n.qty(fill.qty)}","p":"{n.price(fill.price)}","L":"PlusTick","i":"{uuid.UUID(int=fill.trade_id)}",'
+            f'"v":"{n.qty(fill.qty)}","p":"{n.price(fill.price)}",{self.trade_id(fill)},'
             f'"BT":false,"RPI":false,"seq":{fill.trade_id}}}'
             for fill in fills
         )
         return [f'{{"topic":"publicTrade.{stream.symbol}","type":"snapshot","ts":{ts},"data":[{data}]}}']
 
+    def trade_id(self, fill: Fill) -> str:
+        """Write the fields of a trade that differ between the categories."""
+        return f'"L":"PlusTick","i":"{uuid.UUID(int=fill.trade_id)}"'
+
+    def instrument(self, market: Market) -> dict[str, Any]:
+        """Describe an instrument."""
+        return {
+            "symbol": market.symbol,
+            "contractType": "LinearFutures" if "-" in market.symbol else "LinearPerpetual",
+            "status": "Trading",
+            "baseCoin": market.base,
+            "quoteCoin": market.quote,
+            "launchTime": "1584230400000",
+            "deliveryTime": "0",
+            "priceFilter": {"tickSize": decimal(market.tick, market.price_decimals, market.price_decimals)},
+            "lotSizeFilter": {"qtyStep": decimal(market.lot, market.qty_decimals, market.qty_decimals)},
+        }
+
     def get(self, path: str, query: dict[str, str], now_ns: int) -> object:
         if path != "/v5/market/instruments-info":
             return None
         category = query.get("category")
-        listed = [_instrument(market) for market in self.markets.values()] if category == "linear" else []
+        listed = [self.instrument(market) for market in self.markets.values()] if category == self.category else []
         result = {"category": category, "list": listed, "nextPageCursor": ""}
         return {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": now_ns // NS_PER_MS}
 
@@ -130,21 +151,6 @@ def _answer(success: bool, ret_msg: str, request: dict[str, Any]) -> bytes:
     return msgspec.json.encode(
         {"success": success, "ret_msg": ret_msg, "conn_id": CONN_ID, "req_id": request_id, "op": op}
     )
-
-
-def _instrument(market: Market) -> dict[str, Any]:
-    kind = "LinearFutures" if "-" in market.symbol else "LinearPerpetual"
-    return {
-        "symbol": market.symbol,
-        "contractType": kind,
-        "status": "Trading",
-        "baseCoin": market.base,
-        "quoteCoin": market.quote,
-        "launchTime": "1584230400000",
-        "deliveryTime": "0",
-        "priceFilter": {"tickSize": decimal(market.tick, market.price_decimals, market.price_decimals)},
-        "lotSizeFilter": {"qtyStep": decimal(market.lot, market.qty_decimals, market.qty_decimals)},
-    }
 
 
 SIMULATOR = Bybit

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -33,6 +33,8 @@ class GateioSession(GeneratedSession):
     """One answer for a request; a channel's `payload` is what it is asked for."""
 
     idle_timeout = 30.0  # without a subscription
+    not_json = "invalid request body"
+    failure: ClassVar[dict[str, str] | None] = None  # the result of a request that failed
 
     def beat(self, monotonic_ns: int, now_ns: int) -> list[bytes]:
         if self._names:
@@ -42,39 +44,53 @@ class GateioSession(GeneratedSession):
     def receive(self, text: bytes, now_ns: int) -> list[bytes]:
         request = decode_object(text)
         if request is None:
-            return [_answer({}, now_ns, (1, "invalid request body"))]
+            return [self._answer({}, now_ns, (1, self.not_json))]
+        section = self.exchange.section
         channel, event, payload = request.get("channel"), request.get("event"), request.get("payload")
-        if channel == "spot.ping":
-            return [_answer(request | {"channel": "spot.pong"}, now_ns, None)]
+        if channel == f"{section}.ping":
+            pong = _head(request | {"channel": f"{section}.pong"}, now_ns)
+            return [msgspec.json.encode(pong | {"event": "", "result": None})]
         if event not in ("subscribe", "unsubscribe") or not isinstance(channel, str):
-            return [_answer(request, now_ns, (1, f"unknown event: {event}"))]
+            return [self._answer(request, now_ns, (1, f"unknown event: {event}"))]
         if not isinstance(payload, list) or not payload or not all(isinstance(part, str) for part in payload):
-            return [_answer(request, now_ns, (2, "invalid argument: payload"))]
+            return [self._answer(request, now_ns, (2, "invalid argument: payload"))]
         first: list[bytes] = []
-        for name, symbol in _asked(channel.removeprefix("spot."), payload):
+        for name, symbol in asked(channel.removeprefix(f"{section}."), payload):
             if event == "unsubscribe":
                 self.unsubscribe(name, symbol)
             elif self.has(name, symbol):
-                return [_answer(request, now_ns, (2, f"Alert sub {symbol}"))]
-            else:
-                found = self.subscribe(name, symbol, now_ns)
-                if found is None:
-                    is_known = symbol in self.exchange.markets
-                    problem = f"unknown channel: {channel}" if is_known else f"unknown currency pair: {symbol}"
-                    return [_answer(request, now_ns, (2, problem))]
+                kind, _, levels = name.partition(".")
+                topic = f"ob.{symbol}.{levels}" if kind == "obu" else symbol
+                return [self._answer(request, now_ns, (2, f"Alert sub {topic}"))]
+            elif (found := self.subscribe(name, symbol, now_ns)) is not None:
                 first += found
-        return [_answer(request, now_ns, None), *first]
+            elif (problem := self.problem(channel, name, symbol)) is not None:
+                return [self._answer(request, now_ns, (2, problem))]
+        return [self._answer(request, now_ns), *first]
+
+    def problem(self, channel: str, name: str, symbol: str) -> str | None:
+        """Say why there is no such stream; None: it is acknowledged all the same, and stays silent."""
+        is_known = symbol in self.exchange.markets
+        return f"unknown channel: {channel}" if is_known else f"unknown currency pair: {symbol}"
+
+    def _answer(self, request: dict[str, Any], now_ns: int, problem: tuple[int, str] | None = None) -> bytes:
+        if problem is None:
+            outcome: dict[str, Any] = {"error": None, "result": {"status": "success"}}
+        else:
+            outcome = {"error": {"code": problem[0], "message": problem[1]}, "result": self.failure}
+        return msgspec.json.encode(_head(request, now_ns) | outcome)
 
 
 class Gateio(GeneratedExchange):
     name = "gateio"
     session = GateioSession
-    paths = ("/ws/v4/",)
+    paths: Sequence[str] = ("/ws/v4/",)
     written = re.compile(r"[A-Z0-9]+_[A-Z0-9]+")
     default_symbols = ("BTC_USDT", "ETH_USDT", "SOL_USDT")
     ghost = ("obu.400", "GHOST_USDT")
     sequence_fields = ("U", "u")
-    enum_field = "side"
+    enum_field: str | None = "side"
+    section = "spot"  # what the names of channels begin with
 
     def number_format(self, market: Market) -> Numbers:
         return Numbers(market, is_short=True)
@@ -95,16 +111,16 @@ class Gateio(GeneratedExchange):
     def book(self, stream: BookStream, now_ns: int, bids: Levels, asks: Levels, *, is_snapshot: bool) -> str:
         n, ts = stream.numbers, now_ns // NS_PER_MS
         kind, _, argument = stream.channel.partition(".")
-        sides = f'"b":[{n.levels(bids)}],"a":[{n.levels(asks)}]'
         if kind == "order_book_update":
             result = (
                 f'{{"t":{ts},"e":"depthUpdate","E":{ts // 1000},"s":"{stream.symbol}",'
-                f'"U":{stream.previous_id + 1},"u":{stream.last_id},{sides}}}'
+                f'"U":{stream.previous_id + 1},"u":{stream.last_id},"b":[{n.levels(bids)}],"a":[{n.levels(asks)}]}}'
             )
-        else:
-            ids = '"full":true,' if is_snapshot else f'"U":{stream.previous_id + 1},'
-            result = f'{{"t":{ts},"s":"ob.{stream.symbol}.{argument}",{ids}"u":{stream.last_id},{sides}}}'
-        return _push(kind, result, now_ns)
+            return self.push(kind, result, now_ns)
+        first = '"full":true,' if is_snapshot else ""
+        ids = f'"u":{stream.last_id}' if is_snapshot else f'"U":{stream.previous_id + 1},"u":{stream.last_id}'
+        sides = "".join([f',"{side}":[{n.levels(levels)}]' for side, levels in (("b", bids), ("a", asks)) if levels])
+        return self.push(kind, f'{{"t":{ts},{first}"s":"ob.{stream.symbol}.{argument}",{ids}{sides}}}', now_ns)
 
     def quote(self, stream: QuoteStream, ts_event: int, top: Top, update_id: int) -> str:
         n = stream.numbers
@@ -112,13 +128,13 @@ class Gateio(GeneratedExchange):
             f'{{"t":{ts_event // NS_PER_MS},"u":{update_id},"s":"{stream.symbol}","b":"{n.price(top.bid)}",'
             f'"B":"{n.qty(top.bid_qty)}","a":"{n.price(top.ask)}","A":"{n.qty(top.ask_qty)}"}}'
         )
-        return _push("book_ticker", result, ts_event)
+        return self.push("book_ticker", result, ts_event)
 
     def trades(self, stream: TradeStream, ts_event: int, fills: Sequence[Fill]) -> Sequence[str]:
         n = stream.numbers
         ms = f"{ts_event // NS_PER_MS}.{ts_event % NS_PER_MS // 100:04d}"
         return [
-            _push(
+            self.push(
                 "trades",
                 f'{{"id":{fill.trade_id},"create_time":{ts_event // NS_PER_SECOND},"create_time_ms":"{ms}",'
                 f'"side":"{"sell" if fill.buyer_is_maker else "buy"}","currency_pair":"{stream.symbol}",'
@@ -150,36 +166,36 @@ class Gateio(GeneratedExchange):
             f'"asks":[{numbers.levels(book.asks)}],"bids":[{numbers.levels(book.bids)}]}}'
         ).encode()
 
+    def push(self, channel: str, result: str, now_ns: int, event: str = "update") -> str:
+        """Write a message of a channel."""
+        ms = now_ns // NS_PER_MS
+        return (
+            f'{{"time":{ms // 1000},"time_ms":{ms},"channel":"{self.section}.{channel}","event":"{event}",'
+            f'"result":{result}}}'
+        )
+
     def unknown_event(self, now_ns: int) -> Message:
-        text = _push("simulated", '{"x":[1,"two",null]}', now_ns)
+        text = self.push("simulated", '{"x":[1,"two",null]}', now_ns)
         return Message("simulated", "", "other", text.encode(), to_all=True)
 
 
-def _asked(channel: str, payload: list[str]) -> list[tuple[str, str]]:
+def asked(channel: str, payload: list[str]) -> list[tuple[str, str]]:
     """Return [(name of the stream, symbol), ...]."""
     if channel == "obu":
         parts = [name.split(".") for name in payload]
         return [(f"obu.{part[-1]}", ".".join(part[1:-1])) for part in parts]
     if channel == "order_book_update":
-        return [(f"{channel}.{payload[-1]}", payload[0])]
+        return [(".".join([channel, *payload[1:]]), payload[0])]
+    if channel == "order_book":
+        return [(".".join([channel, *payload[1:2]]), payload[0])]
     return [(channel, symbol) for symbol in payload]
 
 
-def _push(channel: str, result: str, now_ns: int) -> str:
+def _head(request: dict[str, Any], now_ns: int) -> dict[str, Any]:
+    """Return what every answer begins with."""
     ms = now_ns // NS_PER_MS
-    return f'{{"time":{ms // 1000},"time_ms":{ms},"channel":"spot.{channel}","event":"update","result":{result}}}'
-
-
-def _answer(request: dict[str, Any], now_ns: int, problem: tuple[int, str] | None) -> bytes:
-    ms = now_ns // NS_PER_MS
-    answer = {"time": ms // 1000, "time_ms": ms, "conn_id": "5e74253e9c793974"}
-    answer |= {name: request[name] for name in ("id", "channel", "event", "payload") if name in request}
-    answer.setdefault("channel", "")
-    if request.get("channel") == "spot.pong":
-        return msgspec.json.encode(answer | {"event": "", "result": None})
-    if problem is not None:
-        return msgspec.json.encode(answer | {"error": {"code": problem[0], "message": problem[1]}, "result": None})
-    return msgspec.json.encode(answer | {"error": None, "result": {"status": "success"}})
+    head = {"time": ms // 1000, "time_ms": ms, "conn_id": "5e74253e9c793974", "channel": ""}
+    return head | {name: request[name] for name in ("id", "channel", "event", "payload") if name in request}
 
 
 def _pair(market: Market) -> dict[str, Any]:

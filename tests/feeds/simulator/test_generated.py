@@ -20,9 +20,9 @@ START_NS = 1_700_000_000 * NS_PER_SECOND
 Side = dict[Decimal, Decimal]
 
 
-def make(name: str, *symbols: str) -> GeneratedExchange:
+def make(name: str, *symbols: str, rate: float = 2000) -> GeneratedExchange:
     simulator = find_simulator(name)
-    flow = FlowConfig(levels=60, warm_up=100, seed=3, rate=2000)
+    flow = FlowConfig(levels=60, warm_up=100, seed=3, rate=rate)
     made: GeneratedExchange = simulator(symbols or simulator.default_symbols, flow=flow, start_ns=START_NS)
     return made
 
@@ -56,7 +56,8 @@ def true(exchange: GeneratedExchange, book: Book) -> tuple[Side, Side]:
 
 
 def apply(side: Side, levels: Any) -> None:
-    for price, qty, *_ in levels:
+    for level in levels:
+        price, qty, *_ = (level["p"], level["s"]) if isinstance(level, dict) else level
         if Decimal(qty):
             side[Decimal(price)] = Decimal(qty)
         else:
@@ -131,9 +132,10 @@ def test_kraken_leaves_dropped_levels_to_the_client_and_signs_ten(depth: int) ->
     assert (bids, asks) == true(exchange, exchange.source.flow.book("BTC/USD", levels=depth))
 
 
-def test_bybit_counts_the_messages_of_a_topic_and_keeps_its_depth() -> None:
-    exchange = make("bybit", "BTCUSDT")
-    session = exchange.connect("/v5/public/linear")
+@pytest.mark.parametrize(("name", "path"), [("bybit", "/v5/public/linear"), ("bybit-spot", "/v5/public/spot")])
+def test_bybit_counts_the_messages_of_a_topic_and_keeps_its_depth(name: str, path: str) -> None:
+    exchange = make(name, "BTCUSDT")
+    session = exchange.connect(path)
     ack, snapshot = ask(session, {"op": "subscribe", "args": ["orderbook.50.BTCUSDT"], "req_id": "1"})
     assert (ack["success"], ack["req_id"], snapshot["type"]) == (True, "1", "snapshot")
     bids, asks = Side(), Side()
@@ -157,6 +159,22 @@ def test_one_bad_topic_of_bybit_fails_all_of_its_request() -> None:
     assert session.streams == []
 
 
+def test_spot_of_bybit_takes_ten_topics_a_request_and_numbers_trades() -> None:
+    exchange = make("bybit-spot", "BTCUSDT")
+    session = exchange.connect("/v5/public/spot")
+    (answer,) = ask(session, {"op": "subscribe", "args": ["publicTrade.BTCUSDT"] * 11})
+    assert (answer["success"], answer["ret_msg"]) == (False, "args size >10")
+    ask(session, {"op": "subscribe", "args": ["publicTrade.BTCUSDT"]})
+    trades = [trade for message in messages(exchange, session) for trade in message["data"]]
+    ids = [int(trade["i"]) for trade in trades]
+    assert len(ids) > 20
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
+    assert all("L" not in trade and trade["S"] in ("Buy", "Sell") for trade in trades)
+    listed = json.loads(exchange.rest("/v5/market/instruments-info?category=spot", START_NS).body)["result"]["list"]
+    assert [(one["symbol"], one["lotSizeFilter"]["basePrecision"]) for one in listed] == [("BTCUSDT", "0.000001")]
+    assert json.loads(exchange.rest("/v5/market/instruments-info?category=linear", 0).body)["result"]["list"] == []
+
+
 @pytest.mark.parametrize(
     ("name", "path", "topic", "join"),
     [
@@ -165,6 +183,12 @@ def test_one_bad_topic_of_bybit_fails_all_of_its_request() -> None:
             "/ws/v4/",
             {"channel": "spot.order_book_update", "event": "subscribe", "payload": ["BTC_USDT", "100ms"]},
             "/api/v4/spot/order_book?currency_pair=BTC_USDT&limit=1000&with_id=true",
+        ),
+        (
+            "gateio-futures",
+            "/v4/ws/usdt",
+            {"channel": "futures.order_book_update", "event": "subscribe", "payload": ["BTC_USDT", "100ms", "100"]},
+            "/api/v4/futures/usdt/order_book?contract=BTC_USDT&limit=100&with_id=true",
         ),
         (
             "kucoin",
@@ -215,6 +239,73 @@ def test_a_snapshot_by_rest_joins_the_stream_at_any_moment(
         applied += 1
     assert applied >= 9
     assert (bids, asks) == true(exchange, exchange.source.flow.book(exchange.default_symbols[0]))
+
+
+def test_futures_of_gateio_have_books_in_the_stream_whose_sides_may_be_absent() -> None:
+    exchange = make("gateio-futures", "BTC_USDT", rate=300)
+    session = exchange.connect("/v4/ws/usdt")
+    request = {"time": 1, "channel": "futures.obu", "event": "subscribe", "payload": ["ob.BTC_USDT.50"]}
+    ack, snapshot = ask(session, request)
+    assert (ack["payload"], ack["result"]) == (["ob.BTC_USDT.50"], {"status": "success"})
+    assert snapshot["result"]["full"] is True
+    (again,) = ask(session, request)
+    assert again["error"] == {"code": 2, "message": "Alert sub ob.BTC_USDT.50"}
+    bids, asks = Side(), Side()
+    last = snapshot["result"]["u"]
+    one_sided = 0
+    for message in [snapshot, *messages(exchange, session)]:
+        result = message["result"]
+        assert result.get("U", last + 1) == last + 1
+        last = result["u"]
+        one_sided += ("a" in result) != ("b" in result)
+        apply(bids, result.get("b", []))
+        apply(asks, result.get("a", []))
+        book = true(exchange, exchange.source.flow.book_at("BTC_USDT", last))
+        assert (bids, asks) == tuple(dict(list(side.items())[:50]) for side in book)
+    assert one_sided > 3
+
+
+def test_futures_of_gateio_acknowledge_books_that_never_come() -> None:
+    exchange = make("gateio-futures", "BTC_USDT", "BTC_USD", "BTC_USDT_20260925")
+    for path, name in (
+        ("/v4/ws/usdt", "ob.NOPE_USDT.50"),
+        ("/v4/ws/usdt", "ob.BTC_USDT.20"),
+        ("/v4/ws/usdt", "ob.BTC_USD.50"),
+        ("/v4/ws/delivery/usdt", "ob.BTC_USDT_20260925.50"),
+    ):
+        session = exchange.connect(path)
+        (answer,) = ask(session, {"channel": "futures.obu", "event": "subscribe", "payload": [name]})
+        assert answer["result"] == {"status": "success"}
+        assert session.streams == []
+
+
+def test_futures_of_gateio_count_contracts_and_tell_the_taker_by_the_sign() -> None:
+    exchange = make("gateio-futures", "BTC_USDT", "BTC_USD", "BTC_USDT_20260925")
+    session = exchange.connect("/v4/ws/btc")
+    ask(session, {"channel": "futures.trades", "event": "subscribe", "payload": ["BTC_USD"]})
+    trades = [trade for message in messages(exchange, session) for trade in message["result"]]
+    assert {trade["contract"] for trade in trades} == {"BTC_USD"}
+    assert {trade["size"] > 0 for trade in trades} == {True, False}
+    assert all(isinstance(trade["size"], int) for trade in trades)
+    listed = json.loads(exchange.rest("/api/v4/futures/btc/contracts", START_NS).body)
+    assert [(one["name"], one["type"], one["quanto_multiplier"]) for one in listed] == [("BTC_USD", "inverse", "0")]
+    dated = json.loads(exchange.rest("/api/v4/delivery/usdt/contracts", START_NS).body)
+    assert [one["name"] for one in dated] == ["BTC_USDT_20260925"]
+
+
+def test_futures_of_gateio_repeat_the_best_levels_whole() -> None:
+    exchange = make("gateio-futures", "BTC_USDT")
+    session = exchange.connect("/v4/ws/usdt")
+    _, first = ask(session, {"channel": "futures.order_book", "event": "subscribe", "payload": ["BTC_USDT", "20", "0"]})
+    received = [first, *messages(exchange, session)]
+    assert len(received) > 5
+    for message in received:
+        assert message["event"] == "all"
+        bids, asks = Side(), Side()
+        apply(bids, message["result"]["bids"])
+        apply(asks, message["result"]["asks"])
+        book = true(exchange, exchange.source.flow.book_at("BTC_USDT", message["result"]["id"]))
+        assert (bids, asks) == tuple(dict(list(side.items())[:20]) for side in book)
 
 
 def test_deribit_disconnects_who_does_not_answer_its_test() -> None:
@@ -295,6 +386,7 @@ def test_hyperliquid_cuts_off_who_asks_for_a_coin_that_there_is_not() -> None:
             {"error": "Currency pair not supported NO/NO"},
         ),
         ("bybit", "/v5/public/linear", b"[]", {"success": False}),
+        ("bybit-spot", "/v5/public/spot", {"op": "subscribe", "args": ["tickers.NO"]}, {"success": False}),
         ("coinbase", "/", {"type": "subscribe", "product_ids": ["BTC-USD"], "channels": ["level2"]}, {"type": "error"}),
         (
             "coinbase",
@@ -319,6 +411,25 @@ def test_hyperliquid_cuts_off_who_asks_for_a_coin_that_there_is_not() -> None:
             "/ws/v4/",
             {"channel": "spot.trades", "event": "subscribe", "payload": ["NO_NO"]},
             {"error": {"code": 2, "message": "unknown currency pair: NO_NO"}},
+        ),
+        ("gateio-futures", "/v4/ws/usdt", b"{", {"error": {"code": 1, "message": "request message need json scheme"}}),
+        (
+            "gateio-futures",
+            "/v4/ws/usdt",
+            {"channel": "futures.nope", "event": "subscribe", "payload": ["BTC_USDT"]},
+            {"error": {"code": 2, "message": "Unknown channel futures.nope"}, "result": {"status": "fail"}},
+        ),
+        (
+            "gateio-futures",
+            "/v4/ws/usdt",
+            {"channel": "futures.order_book_update", "event": "subscribe", "payload": ["BTC_USDT", "100ms", "30"]},
+            {"error": {"code": 2, "message": "provided level not supported: 30"}},
+        ),
+        (
+            "gateio-futures",
+            "/v4/ws/usdt",
+            {"channel": "futures.trades", "event": "subscribe", "payload": ["NO_USDT"]},
+            {"error": {"code": 2, "message": "unknown currency pair: NO_USDT"}},
         ),
         ("bitmex", "/realtime", {"op": "subscribe", "args": ["nothing:XBTUSD"]}, {"status": 400}),
         (
@@ -357,7 +468,9 @@ def test_bad_requests_get_the_answer_of_the_exchange(
         ("bitmex", "/realtime", b"ping", b"pong"),
         ("kraken", "/v2", b'{"method":"ping"}', b'"pong"'),
         ("bybit", "/v5/public/linear", b'{"op":"ping"}', b'"pong"'),
+        ("bybit-spot", "/v5/public/spot", b'{"op":"ping"}', b'"pong"'),
         ("gateio", "/ws/v4/", b'{"time":1,"channel":"spot.ping"}', b'"spot.pong"'),
+        ("gateio-futures", "/v4/ws/usdt", b'{"time":1,"channel":"futures.ping"}', b'"futures.pong"'),
         ("bitstamp", "/", b'{"event":"bts:heartbeat"}', b'"success"'),
         ("hyperliquid", "/ws", b'{"method":"ping"}', b'"pong"'),
     ],
@@ -368,7 +481,11 @@ def test_pings_of_the_client_are_answered(name: str, path: str, ping: bytes, pon
 
 
 @pytest.mark.parametrize(
-    "name", ["okx", "kraken", "bybit", "bitget", "gateio", "coinbase", "coinbase-advanced", "hyperliquid"]
+    "name",
+    [
+        *("okx", "kraken", "bybit", "bybit-spot", "bitget", "gateio", "gateio-futures"),
+        *("coinbase", "coinbase-advanced", "hyperliquid"),
+    ],
 )
 def test_a_client_that_is_silent_for_too_long_is_disconnected(name: str) -> None:
     exchange = make(name)
