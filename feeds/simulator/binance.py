@@ -1,4 +1,4 @@
-"""Binance spot and USD-M futures: what a client says and is told, over WebSocket and REST."""
+"""Binance spot, USD-M and COIN-M futures: what a client says and is told, over WebSocket and REST."""
 
 import re
 from collections import deque
@@ -12,13 +12,13 @@ from feeds.simulator.binance_streams import BinanceSource
 from feeds.simulator.binance_wire import (
     MICROSECONDS,
     NS_PER_MS,
+    DeliveryDialect,
     Dialect,
     FuturesDialect,
     SpotDialect,
     error,
     parse_stream,
 )
-from feeds.simulator.markets import plausible_market
 from feeds.simulator.numbers import Numbers
 from feeds.simulator.order_flow import NS_PER_SECOND, FlowConfig, OrderFlow
 from feeds.simulator.playback import Playback, PlaybackSource
@@ -193,7 +193,7 @@ def _request_id(request: dict[str, Any]) -> object:
 
 
 class Binance(ExchangeProtocol):
-    """What spot and futures have in common; take `BinanceSpot` or `BinanceFutures`."""
+    """What spot and futures have in common; take `BinanceSpot`, `BinanceFutures` or `BinanceDelivery`."""
 
     dialect: Dialect
     default_symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
@@ -218,7 +218,7 @@ class Binance(ExchangeProtocol):
         self.name = dialect.exchange
         self.ping_interval = dialect.ping_interval
         self.pong_timeout = dialect.pong_timeout
-        markets = [plausible_market(symbol, precision=dialect.precisions.get(symbol)) for symbol in symbols]
+        markets = [dialect.market(symbol) for symbol in symbols]
         self.markets = {market.symbol: market for market in markets}
         numbers = {market.symbol: Numbers(market, dialect.decimals, dialect.decimals) for market in markets}
         self.source: Source
@@ -291,12 +291,10 @@ class Binance(ExchangeProtocol):
         return Message("!simulator", "", "other", data, to_all=True)
 
     def unknown_symbol(self, now_ns: int) -> Message:
-        numbers, now = (
-            Numbers(plausible_market("GHOSTUSDT"), self.dialect.decimals, self.dialect.decimals),
-            now_ns // NS_PER_MS,
-        )
-        text = self.dialect.diff("GHOSTUSDT", numbers, now, now, (2, 2, 1), {1000: 1}, {})
-        return Message("ghostusdt@depth@100ms", "GHOSTUSDT", "delta", text.encode(), to_all=True)
+        dialect, symbol, now = self.dialect, self.dialect.ghost, now_ns // NS_PER_MS
+        numbers = Numbers(dialect.market(symbol), dialect.decimals, dialect.decimals)
+        text = dialect.diff(symbol, numbers, now, now, (2, 2, 1), {1000: 1}, {})
+        return Message(f"{symbol.lower()}@depth@100ms", symbol, "delta", text.encode(), to_all=True)
 
     def recognise(self, payload: bytes) -> Message | None:
         """Read a recorded message's stream and symbol off it. None: an answer to the recorder, not market data.
@@ -356,3 +354,10 @@ class BinanceFutures(Binance):
     """USD-M."""
 
     dialect = FuturesDialect()
+
+
+class BinanceDelivery(Binance):
+    """COIN-M."""
+
+    dialect = DeliveryDialect()
+    default_symbols = ("BTCUSD_PERP", "ETHUSD_PERP", "BNBUSD_PERP")

@@ -1,7 +1,7 @@
-"""What Binance's messages look like: names of streams, numbers, shapes, and what spot and USD-M futures do differently.
+"""What Binance's messages look like: names of streams, numbers, shapes, and what spot and futures do differently.
 
-Shapes, key order and number formats are those of recorded traffic of August 2024; limits and the routes of the futures
-hosts are those of the documentation of 2026.
+Shapes, key order and number formats are those of recorded traffic of August 2024, for COIN-M of July 2021; limits and
+the routes of the futures hosts are those of the documentation of 2026.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from feeds.simulator.markets import Market
+from feeds.simulator.markets import Market, plausible_market
 from feeds.simulator.numbers import Numbers, decimal
 from feeds.simulator.order_flow import Book, Fill, Top
 
@@ -43,7 +43,7 @@ def error(code: int, msg: str) -> bytes:
 
 
 class Dialect(ABC):
-    """What differs between the two: numbers, times, speeds, limits and the shape of each message."""
+    """What differs between them: numbers, times, speeds, limits and the shape of each message."""
 
     exchange: str
     decimals: int | None  # every number has as many; None: those of the contract
@@ -59,6 +59,11 @@ class Dialect(ABC):
     rest_root: str
     depth_default: int
     times_in_microseconds: bool  # can be asked for
+    ghost = "GHOSTUSDT"  # a symbol that is not listed
+
+    def market(self, symbol: str) -> Market:
+        """Make up the market of a symbol."""
+        return plausible_market(symbol, precision=self.precisions.get(symbol))
 
     @abstractmethod
     def route(self, path: str) -> str | None:
@@ -409,6 +414,115 @@ class FuturesDialect(Dialect):
             ],
             "timeInForce": ["GTC", "IOC", "FOK", "GTX", "GTD"],
         }  # fmt: skip
+
+
+# Price decimals, which are those of the tick, by the pair.
+_DELIVERY_DECIMALS = {"BTCUSD": 1, "ETHUSD": 2, "BNBUSD": 3, "XRPUSD": 4, "DOGEUSD": 6, "ADAUSD": 5, "LINKUSD": 3}
+
+
+class DeliveryDialect(FuturesDialect):
+    """COIN-M: no routes, the pair beside the symbol, quantities in contracts of 100 USD (BTC) or 10 USD."""
+
+    exchange = "binance-delivery"
+    rest_root = "/dapi/v1"
+    ghost = "GHOSTUSD_PERP"
+
+    def market(self, symbol: str) -> Market:
+        decimals = _DELIVERY_DECIMALS.get(_pair(symbol))
+        priced = plausible_market(symbol, precision=None if decimals is None else (decimals, 1, 0, 1))
+        return msgspec.structs.replace(priced, qty_decimals=0, lot=1, typical_qty=1500 // _contract_size(priced))
+
+    def route(self, path: str) -> str | None:
+        return path if path == "/stream" or path == "/ws" or path.startswith("/ws/") else None
+
+    def serves(self, path: str, name: StreamName) -> bool:
+        return True
+
+    @staticmethod
+    def _depth_update(symbol: str, now: int, ts: int, ids: Ids, bids: str, asks: str) -> str:
+        return (
+            f'{{"e":"depthUpdate","E":{now},"T":{ts},"s":"{symbol}","ps":"{_pair(symbol)}","U":{ids[0]},"u":{ids[1]},'
+            f'"pu":{ids[2]},"b":[{bids}],"a":[{asks}]}}'
+        )
+
+    def book_ticker(self, symbol: str, n: Numbers, now: int, ts: int, update_id: int, top: Top) -> str:
+        return (
+            f'{{"u":{update_id},"e":"bookTicker","s":"{symbol}","ps":"{_pair(symbol)}","b":"{n.price(top.bid)}",'
+            f'"B":"{n.qty(top.bid_qty)}","a":"{n.price(top.ask)}","A":"{n.qty(top.ask_qty)}","T":{ts},"E":{now}}}'
+        )
+
+    def snapshot(self, n: Numbers, now_ms: int, book: Book, limit: int) -> str:
+        return (
+            f'{{"lastUpdateId":{book.update_id},"E":{now_ms},"T":{book.ts_event // NS_PER_MS},'
+            f'"symbol":"{book.symbol}","pair":"{_pair(book.symbol)}","bids":[{n.levels(book.bids[:limit])}],'
+            f'"asks":[{n.levels(book.asks[:limit])}]}}'
+        )
+
+    def exchange_info(self, markets: Sequence[Market], now_ms: int) -> dict[str, Any]:
+        return {
+            "timezone": "UTC",
+            "serverTime": now_ms,
+            "rateLimits": [
+                {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": self.weight_limit},
+                {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": 1200},
+            ],
+            "exchangeFilters": [],
+            "symbols": [self._symbol(market) for market in markets],
+        }
+
+    def _symbol(self, market: Market) -> dict[str, Any]:
+        tick = decimal(market.tick, market.price_decimals, market.price_decimals)
+        return {
+            "symbol": market.symbol,
+            "pair": _pair(market.symbol),
+            "contractType": "PERPETUAL" if market.symbol.endswith("_PERP") else "CURRENT_QUARTER",
+            "deliveryDate": 4133404800000,
+            "onboardDate": 1597042800000,
+            "contractStatus": "TRADING",
+            "contractSize": _contract_size(market),
+            "marginAsset": market.base,
+            "maintMarginPercent": "2.5000",
+            "requiredMarginPercent": "5.0000",
+            "baseAsset": market.base,
+            "quoteAsset": market.quote,
+            "pricePrecision": market.price_decimals,
+            "quantityPrecision": 0,
+            "baseAssetPrecision": 8,
+            "quotePrecision": 8,
+            "equalQtyPrecision": 4,
+            "maxMoveOrderLimit": 10000,
+            "triggerProtect": "0.0500",
+            "underlyingType": "COIN",
+            "underlyingSubType": [],
+            "filters": [
+                {"minPrice": tick, "maxPrice": "1000000", "filterType": "PRICE_FILTER", "tickSize": tick},
+                {"stepSize": "1", "filterType": "LOT_SIZE", "maxQty": "1000000", "minQty": "1"},
+                {"stepSize": "1", "filterType": "MARKET_LOT_SIZE", "maxQty": "100000", "minQty": "1"},
+                {"limit": 200, "filterType": "MAX_NUM_ORDERS"},
+                {"limit": 100, "filterType": "MAX_NUM_ALGO_ORDERS"},
+                {
+                    "multiplierDown": "0.8500",
+                    "multiplierUp": "1.1500",
+                    "multiplierDecimal": "4",
+                    "filterType": "PERCENT_PRICE",
+                },
+            ],
+            "orderTypes": [
+                "LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET",
+            ],
+            "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
+            "liquidationFee": "0.006000",
+            "marketTakeBound": "0.30",
+        }  # fmt: skip
+
+
+def _pair(symbol: str) -> str:
+    return symbol.partition("_")[0]
+
+
+def _contract_size(market: Market) -> int:
+    """Return what a contract is, in USD."""
+    return 100 if market.base == "BTC" else 10
 
 
 def parse_stream(name: str, dialect: Dialect) -> StreamName | None:

@@ -19,7 +19,7 @@ import msgspec
 from aiohttp import web
 
 from feeds.simulator import exchanges
-from feeds.simulator.binance import BinanceFutures, BinanceSpot
+from feeds.simulator.binance import BinanceDelivery, BinanceFutures, BinanceSpot
 from feeds.simulator.faults import AnyFault, Disconnect, FaultPlan, Refuse
 from feeds.simulator.order_flow import NS_PER_SECOND, FlowConfig, OrderFlow
 from feeds.simulator.playback import Playback
@@ -47,7 +47,11 @@ from picows import (
 )
 from picows.serializer import serialize_frame
 
-_BINANCE: dict[str, type[ExchangeProtocol]] = {"binance": BinanceSpot, "binance-futures": BinanceFutures}
+_BINANCE: dict[str, type[ExchangeProtocol]] = {
+    "binance": BinanceSpot,
+    "binance-delivery": BinanceDelivery,
+    "binance-futures": BinanceFutures,
+}
 
 _MANUAL_START_NS = 1_700_000_000 * NS_PER_SECOND  # where exchange time begins when nobody's clock moves it
 _MAX_REQUEST = 64 * 1024  # bytes of a client's message, fragments together

@@ -51,6 +51,7 @@ NEEDED = {
 
 ALL_CASES = [
     Case("binance", ("BTCUSDT", "ETHUSDT"), field="u", has_rest_books=True, has_update_ids=True),
+    Case("binance-delivery", ("BTCUSD_PERP", "ETHUSD_PERP"), field="u", has_rest_books=True, has_update_ids=True),
     Case("binance-futures", ("BTCUSDT", "ETHUSDT"), field="u", has_rest_books=True, has_update_ids=True),
     *(msgspec.structs.replace(case, field=case.field or NEEDED.get(case.exchange, "")) for case in CASES),
 ]

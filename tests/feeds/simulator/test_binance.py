@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from feeds.simulator.binance import Binance, BinanceFutures, BinanceSession, BinanceSpot
+from feeds.simulator.binance import Binance, BinanceDelivery, BinanceFutures, BinanceSession, BinanceSpot
 from feeds.simulator.order_flow import NS_PER_SECOND, FlowConfig
 from feeds.simulator.protocol import PolicyViolation, Refused
 
@@ -111,7 +111,7 @@ def test_no_more_streams_than_a_connection_may_have() -> None:
         make().connect("/stream?streams=" + "/".join([*names, "btcusdt@trade"]))
 
 
-@pytest.mark.parametrize(("cls", "limit"), [(BinanceSpot, 5), (BinanceFutures, 10)])
+@pytest.mark.parametrize(("cls", "limit"), [(BinanceSpot, 5), (BinanceFutures, 10), (BinanceDelivery, 10)])
 def test_clients_that_send_too_much_are_disconnected(cls: type[Binance], limit: int) -> None:
     session = connect(make(cls), "/ws")
     for i in range(limit):
@@ -139,8 +139,21 @@ def test_futures_routes_acknowledge_everything_and_serve_their_own(target: str, 
     assert {message["stream"] for message in received(exchange, session, 3)} == streams
 
 
+def test_coin_margined_futures_have_no_routes() -> None:
+    exchange = BinanceDelivery(["BTCUSD_PERP"], flow=FlowConfig(rate=500, levels=50, warm_up=20))
+    streams = {f"btcusd_perp@{kind}" for kind in ("depth@100ms", "bookTicker", "aggTrade")}
+    session = connect(exchange, f"/stream?streams={'/'.join(sorted(streams))}")
+    assert {message["stream"] for message in received(exchange, session, 3)} == streams
+
+
 @pytest.mark.parametrize(
-    ("cls", "target"), [(BinanceSpot, "/public/stream"), (BinanceSpot, "/streams"), (BinanceFutures, "/private/ws")]
+    ("cls", "target"),
+    [
+        (BinanceSpot, "/public/stream"),
+        (BinanceSpot, "/streams"),
+        (BinanceFutures, "/private/ws"),
+        (BinanceDelivery, "/public/stream"),
+    ],
 )
 def test_unknown_paths_are_refused(cls: type[Binance], target: str) -> None:
     with pytest.raises(Refused, match="404"):
@@ -162,6 +175,7 @@ def test_unknown_paths_are_refused(cls: type[Binance], target: str) -> None:
         (BinanceSpot, "/api/v3/exchangeInfo?symbol=NOPE", -1121, "Invalid symbol."),
         (BinanceFutures, "/fapi/v1/depth?symbol=NOPE&limit=5", -1121, "Invalid symbol."),
         (BinanceFutures, "/fapi/v1/depth?symbol=BTCUSDT&limit=7", -4021, "7 is not valid depth limit."),
+        (BinanceDelivery, "/dapi/v1/depth?symbol=BTCUSD&limit=5", -1121, "Invalid symbol."),
     ],
 )
 def test_bad_rest_requests(cls: type[Binance], target: str, code: int, msg: str) -> None:

@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 
-from feeds.simulator.binance import Binance, BinanceFutures, BinanceSession, BinanceSpot
+from feeds.simulator.binance import Binance, BinanceDelivery, BinanceFutures, BinanceSession, BinanceSpot
 from feeds.simulator.markets import Market
 from feeds.simulator.order_flow import NS_PER_SECOND, Book, FlowConfig
 
-SYMBOLS = ("BTCUSDT", "ETHUSDT")
+SYMBOLS: dict[type[Binance], tuple[str, str]] = {
+    BinanceSpot: ("BTCUSDT", "ETHUSDT"),
+    BinanceFutures: ("BTCUSDT", "ETHUSDT"),
+    BinanceDelivery: ("BTCUSD_PERP", "ETHUSD_PERP"),
+}
 MS = 1_000_000
 Levels = dict[Decimal, Decimal]
 
@@ -95,7 +99,7 @@ def assert_equal(rebuilt: Rebuild, true: Book, market: Market) -> None:
 
 def make(cls: type[Binance], **config: Any) -> Binance:
     config = {"rate": 2_500.0, "levels": 100, "warm_up": 200, "seed": 11} | config
-    return cls(SYMBOLS, flow=FlowConfig(**config), start_ns=1_700_000_000 * NS_PER_SECOND)
+    return cls(SYMBOLS[cls], flow=FlowConfig(**config), start_ns=1_700_000_000 * NS_PER_SECOND)
 
 
 def connect(exchange: Binance, *streams: str, route: str = "/stream") -> BinanceSession:
@@ -125,15 +129,20 @@ def snapshot(exchange: Binance, symbol: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("cls", "speed"),
-    [(BinanceSpot, "@100ms"), (BinanceSpot, ""), (BinanceFutures, "@100ms"), (BinanceFutures, "@0ms")],
+    [
+        (BinanceSpot, "@100ms"),
+        (BinanceSpot, ""),
+        (BinanceFutures, "@100ms"),
+        (BinanceFutures, "@0ms"),
+    ],
 )
 def test_snapshot_and_diffs_rebuild_the_true_book(cls: type[Binance], speed: str) -> None:
     exchange = make(cls)
     flow = exchange.source.flow
     session = connect(
-        exchange, *(f"{s.lower()}@{kind}" for s in SYMBOLS for kind in (f"depth{speed}", "bookTicker", "trade"))
+        exchange, *(f"{s.lower()}@{kind}" for s in SYMBOLS[cls] for kind in (f"depth{speed}", "bookTicker", "trade"))
     )
-    rebuilds = {symbol: Rebuild(cls is BinanceFutures) for symbol in SYMBOLS}
+    rebuilds = {symbol: Rebuild(cls is BinanceFutures) for symbol in SYMBOLS[cls]}
     counts: Counter[str] = Counter()
     compared = quotes_matched = 0
     tops: dict[str, tuple[int, list[str]]] = {}
@@ -169,22 +178,27 @@ def test_snapshot_and_diffs_rebuild_the_true_book(cls: type[Binance], speed: str
     assert quotes_matched > (1_000 if speed == "@0ms" else 1)
 
 
-def test_futures_join_by_the_documented_range_within_a_period_and_by_pu_between_two() -> None:
-    exchange = make(BinanceFutures, rate=50.0)
-    early, late = connect(exchange, "btcusdt@depth@500ms"), Rebuild(True)
+@pytest.mark.parametrize("cls", [BinanceFutures, BinanceDelivery])
+def test_futures_join_by_the_documented_range_within_a_period_and_by_pu_between_two(cls: type[Binance]) -> None:
+    exchange = make(cls, rate=50.0)
+    symbol = SYMBOLS[cls][0]
+    stream = f"{symbol.lower()}@depth@500ms"
+    early, late = connect(exchange, stream), Rebuild(True)
     # Half a period in, with changes pending: the snapshot lies inside the next diff.
-    exchange.source.burst("BTCUSDT", 5, exchange.source.flow.ts_event)
-    late.on_snapshot(snapshot(exchange, "BTCUSDT"))
+    exchange.source.burst(symbol, 5, exchange.source.flow.ts_event)
+    late.on_snapshot(snapshot(exchange, symbol))
     for _, data in run(exchange, early, 1.0):
         late.on_diff(data)
     assert late.joined_by == "range"
     early.close()
     # A client that subscribes after the last change gets a snapshot that the next diff continues.
-    session, fresh = connect(exchange, "btcusdt@depth@500ms"), Rebuild(True)
-    fresh.on_snapshot(snapshot(exchange, "BTCUSDT"))
+    session, fresh = connect(exchange, stream), Rebuild(True)
+    fresh.on_snapshot(snapshot(exchange, symbol))
     for _, data in run(exchange, session, 1.0):
         fresh.on_diff(data)
     assert fresh.joined_by == "pu"
+    assert fresh.last_id is not None
+    assert_equal(fresh, exchange.source.flow.book_at(symbol, fresh.last_id), exchange.markets[symbol])
 
 
 def test_a_stale_snapshot_is_too_old_for_the_first_diff() -> None:

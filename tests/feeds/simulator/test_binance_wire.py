@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from feeds.simulator.binance import Binance, BinanceFutures, BinanceSpot
+from feeds.simulator.binance import Binance, BinanceDelivery, BinanceFutures, BinanceSpot
 from feeds.simulator.binance_wire import FuturesDialect, SpotDialect, parse_stream
 from feeds.simulator.order_flow import NS_PER_SECOND, FlowConfig
 
@@ -37,9 +37,9 @@ def add(fullest: dict[str, Any], message: dict[str, Any]) -> None:
     fullest[stream] = {key: kept[key] if kept[key] != [] else data[key] for key in data}
 
 
-def simulated_shapes(cls: type[Binance], target: str) -> dict[str, Any]:
+def simulated_shapes(cls: type[Binance], target: str, symbol: str = "BTCUSDT") -> dict[str, Any]:
     """By stream, the shape of a few seconds' messages."""
-    exchange = cls(["BTCUSDT"], flow=FlowConfig(rate=500, levels=100, warm_up=10), start_ns=START_NS)
+    exchange = cls([symbol], flow=FlowConfig(rate=500, levels=100, warm_up=10), start_ns=START_NS)
     session = exchange.connect(target)
     session.open(START_NS)
     fullest: dict[str, Any] = {}
@@ -75,6 +75,21 @@ def test_shapes_are_those_of_recorded_traffic(
     simulated = simulated_shapes(cls, target)
     exchange = cls(["BTCUSDT"])
     simulated[""] = shape(json.loads(exchange.rest(f"{rest}?symbol=BTCUSDT", START_NS).body))
+    assert simulated == captured
+
+
+def test_shapes_of_coin_margined_futures_are_the_recorded_ones(capture_lines: Lines) -> None:
+    streams = [f"linkusd_perp@{kind}" for kind in ("aggTrade", "bookTicker", "depth@100ms")]
+    lines = [line for line in capture_lines("exchanges/BINANCE_DELIVERY.ws.1.0.gz") if "linkusd_perp@" in line]
+    captured = captured_shapes(line for line in lines if line.partition(": ")[2].startswith('{"stream"'))
+    captured = {stream: captured[stream] for stream in streams}
+    reply = next(
+        line for line in capture_lines("exchanges/BINANCE_DELIVERY.http.0.0.gz") if "symbol=LINKUSD_PERP" in line
+    )
+    captured[""] = shape(json.JSONDecoder().raw_decode(reply[reply.index("{") :])[0])
+    simulated = simulated_shapes(BinanceDelivery, f"/stream?streams={'/'.join(streams)}", "LINKUSD_PERP")
+    snapshot = BinanceDelivery(["LINKUSD_PERP"]).rest("/dapi/v1/depth?symbol=LINKUSD_PERP", START_NS)
+    simulated[""] = shape(json.loads(snapshot.body))
     assert simulated == captured
 
 
@@ -132,25 +147,26 @@ def is_subsequence(part: list[str], whole: list[str]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("cls", "capture", "path"),
+    ("cls", "symbol", "capture", "path"),
     [
-        (BinanceSpot, "exchanges/BINANCE.0.gz", "/api/v3/exchangeInfo"),
-        (BinanceFutures, "exchanges/BINANCE_FUTURES.0.gz", "/fapi/v1/exchangeInfo"),
+        (BinanceSpot, "BTCUSDT", "exchanges/BINANCE.0.gz", "/api/v3/exchangeInfo"),
+        (BinanceFutures, "BTCUSDT", "exchanges/BINANCE_FUTURES.0.gz", "/fapi/v1/exchangeInfo"),
+        (BinanceDelivery, "BTCUSD_PERP", "exchanges/BINANCE_DELIVERY.0.gz", "/dapi/v1/exchangeInfo"),
     ],
 )
 def test_metadata_has_the_recorded_keys_and_filters(
-    cls: type[Binance], capture: str, path: str, capture_lines: Lines
+    cls: type[Binance], symbol: str, capture: str, path: str, capture_lines: Lines
 ) -> None:
     line = next(line for line in capture_lines(capture) if "exchangeInfo" in line)
     recorded, _ = json.JSONDecoder().raw_decode(line[line.index("{") :])
-    simulated = json.loads(cls(["BTCUSDT"]).rest(path, START_NS).body)
+    simulated = json.loads(cls([symbol]).rest(path, START_NS).body)
     assert list(simulated) == list(recorded)
-    theirs = next(symbol for symbol in recorded["symbols"] if symbol["symbol"] == "BTCUSDT")
+    theirs = next(one for one in recorded["symbols"] if one["symbol"] == symbol)
     (ours,) = simulated["symbols"]
     assert is_subsequence(list(theirs), list(ours))
     for kind in ("PRICE_FILTER", "LOT_SIZE", "MARKET_LOT_SIZE", "MAX_NUM_ORDERS"):
         their_filter, our_filter = (
-            next(f for f in symbol["filters"] if f["filterType"] == kind) for symbol in (theirs, ours)
+            next(f for f in one["filters"] if f["filterType"] == kind) for one in (theirs, ours)
         )
         assert list(our_filter) == list(their_filter)
 
@@ -166,6 +182,10 @@ def test_metadata_gives_the_steps_that_the_stream_keeps() -> None:
     assert steps["PRICE_FILTER"]["tickSize"] == "0.01000000"
     assert steps["LOT_SIZE"]["stepSize"] == "0.00001000"
     assert spot["status"] == "TRADING"
+    inverse = json.loads(BinanceDelivery(["BTCUSD_PERP", "ETHUSD_PERP"]).rest("/dapi/v1/exchangeInfo", 0).body)
+    steps = {f["filterType"]: f for f in inverse["symbols"][0]["filters"]}
+    assert (steps["PRICE_FILTER"]["tickSize"], steps["LOT_SIZE"]["stepSize"]) == ("0.1", "1")
+    assert [(one["contractSize"], one["marginAsset"]) for one in inverse["symbols"]] == [(100, "BTC"), (10, "ETH")]
 
 
 @pytest.mark.parametrize(
