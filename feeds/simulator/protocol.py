@@ -81,6 +81,7 @@ class Session(ABC):
         """Names of what the client subscribed to, in its order."""
 
     beat_interval = 0.0  # seconds between calls of `beat`; 0: none
+    sends_binary = False  # all that it sends
 
     @abstractmethod
     def open(self, now_ns: int) -> list[bytes]:

@@ -135,7 +135,8 @@ class _Client(WSListener):
     def answer(self, texts: Sequence[bytes]) -> None:
         """Write texts of the session's own, as one segment."""
         if texts:
-            self.send([serialize_frame(WSMsgType.TEXT, text) for text in texts])
+            kind = WSMsgType.BINARY if self.session.sends_binary else WSMsgType.TEXT
+            self.send([serialize_frame(kind, text) for text in texts])
 
     def end(self, ending: Ending) -> None:
         """End the connection behind what was sent."""
@@ -508,9 +509,9 @@ class SimulatedExchange:
             self._disconnect_all(outcome.disconnect)
 
     def _send_messages(self, client: _Client, messages: list[Message]) -> None:
-        encode = client.session.encode
+        encode, all_binary = client.session.encode, client.session.sends_binary
         frames = [
-            serialize_frame(WSMsgType.BINARY if message.is_binary else WSMsgType.TEXT, payload)
+            serialize_frame(WSMsgType.BINARY if all_binary or message.is_binary else WSMsgType.TEXT, payload)
             for message in messages
             if (payload := encode(message)) is not None and not message.is_lost
         ]
