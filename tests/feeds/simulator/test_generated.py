@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import zlib
 from collections.abc import Iterator
@@ -29,7 +30,12 @@ def make(name: str, *symbols: str, rate: float = 2000) -> GeneratedExchange:
 
 def ask(session: GeneratedSession, request: Any, now_ns: int = START_NS) -> list[Any]:
     text = request if isinstance(request, bytes) else json.dumps(request).encode()
-    return [json.loads(answer, parse_float=Decimal) for answer in session.receive(text, now_ns)]
+    return [read(answer) for answer in session.receive(text, now_ns)]
+
+
+def read(payload: bytes) -> Any:
+    """Decode a message; HTX packs each."""
+    return json.loads(gzip.decompress(payload) if payload.startswith(b"\x1f\x8b") else payload, parse_float=Decimal)
 
 
 def messages(exchange: GeneratedExchange, session: GeneratedSession, seconds: float = 1.0) -> Iterator[Any]:
@@ -38,7 +44,7 @@ def messages(exchange: GeneratedExchange, session: GeneratedSession, seconds: fl
     for batch in exchange.source.poll(until_ns - until_ns % (NS_PER_SECOND // 10)):
         for message in batch.messages:
             if (payload := session.encode(message)) is not None:
-                yield json.loads(payload, parse_float=Decimal)
+                yield read(payload)
 
 
 def true(exchange: GeneratedExchange, book: Book) -> tuple[Side, Side]:
@@ -308,6 +314,124 @@ def test_futures_of_gateio_repeat_the_best_levels_whole() -> None:
         assert (bids, asks) == tuple(dict(list(side.items())[:20]) for side in book)
 
 
+@pytest.mark.parametrize("wait", [0.05, 0.17, 0.333])
+def test_books_of_htx_are_joined_to_a_snapshot_that_is_requested(wait: float) -> None:
+    exchange = make("htx", "btcusdt")
+    session = exchange.connect("/feed")
+    topic = "market.btcusdt.mbp.20"
+    (ack,) = ask(session, {"sub": topic, "id": "1"})
+    assert (ack["id"], ack["status"], ack["subbed"]) == ("1", "ok", topic)
+    waiting = list(messages(exchange, session, wait))
+    (reply,) = ask(session, {"req": topic, "id": "2"}, exchange.source.flow.ts_event)
+    assert (reply["id"], reply["rep"], reply["status"]) == ("2", topic, "ok")
+    bids, asks = Side(), Side()
+    apply(bids, reply["data"]["bids"])
+    apply(asks, reply["data"]["asks"])
+    last = reply["data"]["seqNum"]
+    applied = 0
+    for message in [*waiting, *messages(exchange, session)]:
+        tick = message["tick"]
+        if tick["seqNum"] <= last:
+            continue
+        assert tick["prevSeqNum"] == last
+        last = tick["seqNum"]
+        apply(bids, tick["bids"])
+        apply(asks, tick["asks"])
+        book = true(exchange, exchange.source.flow.book_at("btcusdt", last))
+        assert (bids, asks) == tuple(dict(list(side.items())[:20]) for side in book)
+        applied += 1
+    assert applied > 50
+
+
+def test_a_book_of_htx_can_be_requested_without_a_subscription() -> None:
+    session = make("htx", "btcusdt").connect("/feed")
+    (reply,) = ask(session, {"req": "market.btcusdt.mbp.150", "id": 3})
+    assert len(reply["data"]["bids"]) > 50
+    assert session.streams == []
+
+
+def test_htx_repeats_the_last_trade_to_who_comes_later() -> None:
+    exchange = make("htx", "btcusdt")
+    request = {"sub": "market.btcusdt.trade.detail", "id": "1"}
+    first = exchange.connect("/ws")
+    assert len(ask(first, request)) == 1  # nothing has been traded yet
+    last = list(messages(exchange, first))[-1]
+    first.close()
+    assert ask(exchange.connect("/ws"), request)[1] == last
+    ids = [str(trade["id"]) for trade in last["tick"]["data"]]
+    assert {len(trade_id) for trade_id in ids} == {27}
+
+
+@pytest.mark.parametrize(("symbol", "path"), [("BTC-USDT", "/linear-swap-ws"), ("BTC-USD", "/swap-ws")])
+def test_swaps_of_htx_count_the_messages_of_a_book_and_keep_its_depth(symbol: str, path: str) -> None:
+    exchange = make("htx-swap", "BTC-USDT", "BTC-USD")
+    session = exchange.connect(path)
+    topic = f"market.{symbol}.depth.size_20.high_freq"
+    ack, snapshot = ask(session, {"sub": topic, "data_type": "incremental", "id": "1"})
+    assert (ack["subbed"], snapshot["tick"]["event"]) == (topic, "snapshot")
+    bids, asks = Side(), Side()
+    versions = []
+    for message in [snapshot, *messages(exchange, session)]:
+        tick = message["tick"]
+        versions.append(tick["version"])
+        apply(bids, tick["bids"])
+        apply(asks, tick["asks"])
+        book = true(exchange, exchange.source.flow.book_at(symbol, tick["mrid"]))
+        assert (bids, asks) == tuple(dict(list(side.items())[:20]) for side in book)
+    assert versions == list(range(versions[0], versions[0] + len(versions)))
+    assert len(versions) > 20
+    assert ask(session, {"unsub": topic, "id": "2"})[0]["unsubbed"] == topic
+    assert session.streams == []
+
+
+def test_books_of_swaps_of_htx_are_whole_unless_changes_are_asked_for() -> None:
+    exchange = make("htx-swap", "BTC-USDT")
+    session = exchange.connect("/linear-swap-ws")
+    _, first = ask(session, {"sub": "market.BTC-USDT.depth.size_20.high_freq", "id": "1"})
+    received = [first, *messages(exchange, session)]
+    assert len(received) > 20
+    for message in received:
+        tick = message["tick"]
+        assert (tick["event"], len(tick["bids"]), len(tick["asks"])) == ("snapshot", 20, 20)
+
+
+def test_swaps_of_htx_tell_what_contracts_are_worth() -> None:
+    exchange = make("htx-swap", "BTC-USDT", "BTC-USD")
+    for symbol, path, size in (
+        ("BTC-USDT", "/linear-swap-ws", Decimal("0.001")),
+        ("BTC-USD", "/swap-ws", Decimal(100)),
+    ):
+        session = exchange.connect(path)
+        ask(session, {"sub": f"market.{symbol}.trade.detail", "id": "1"})
+        trades = [trade for message in messages(exchange, session) for trade in message["tick"]["data"]]
+        assert len(trades) > 20
+        for trade in trades:
+            if symbol == "BTC-USDT":
+                assert trade["quantity"] == trade["amount"] * size
+                assert trade["trade_turnover"] == trade["quantity"] * trade["price"]
+            else:
+                assert abs(trade["quantity"] * trade["price"] - trade["amount"] * size) < Decimal("1e-20")
+                assert "trade_turnover" not in trade
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "timeout"), [("htx", "/ws", 15), ("htx", "/feed", 15), ("htx-swap", "/swap-ws", 20)]
+)
+def test_htx_disconnects_who_does_not_answer_its_pings(name: str, path: str, timeout: int) -> None:
+    session = make(name).connect(path)
+    pings = [(second, read(ping)) for second in range(11) for ping in session.beat(second * NS_PER_SECOND, START_NS)]
+    assert pings == [(second, {"ping": START_NS // 1_000_000}) for second in (5, 6, 7, 8, 9, 10)]
+    session.count_frame(10 * NS_PER_SECOND)
+    assert ask(session, {"pong": START_NS // 1_000_000}) == []
+    assert [len(session.beat(second * NS_PER_SECOND, START_NS)) for second in range(11, 17)] == [0, 0, 0, 0, 1, 1]
+    session.count_frame(20 * NS_PER_SECOND)
+    ask(session, {"ping": 1})  # is no answer
+    session.beat((10 + timeout - 1) * NS_PER_SECOND, START_NS)
+    with pytest.raises(PolicyViolation) as caught:
+        session.beat((10 + timeout) * NS_PER_SECOND, START_NS)
+    assert (caught.value.code, caught.value.reason[:18]) == (1003, "ping check expired")
+
+
 def test_deribit_disconnects_who_does_not_answer_its_test() -> None:
     session = make("deribit").connect("/ws/api/v2")
     (answer,) = ask(session, {"jsonrpc": "2.0", "id": 1, "method": "public/set_heartbeat", "params": {"interval": 10}})
@@ -450,6 +574,19 @@ def test_hyperliquid_cuts_off_who_asks_for_a_coin_that_there_is_not() -> None:
             {"type": "subscribe", "channel": "level2", "product_ids": ["NO-NO"]},
             {"type": "error"},
         ),
+        ("htx", "/ws", b"no", {"status": "error", "err-msg": "not json, is not json string"}),
+        ("htx", "/ws", {"sub": "market.nope.bbo", "id": "7"}, {"id": "7", "err-msg": "invalid symbol nope"}),
+        (
+            "htx",
+            "/ws",
+            {"sub": "market.btcusdt.no"},
+            {"err-code": "bad-request", "err-msg": "invalid topic market.btcusdt.no"},
+        ),
+        ("htx", "/ws", {"sub": "market.btcusdt.mbp.400"}, {"err-msg": "invalid topic market.btcusdt.mbp.400"}),
+        ("htx", "/feed", {"sub": "market.btcusdt.mbp.30"}, {"err-msg": "invalid topic market.btcusdt.mbp.30"}),
+        ("htx", "/feed", {"req": "market.nope.mbp.400"}, {"err-msg": "invalid symbol nope"}),
+        ("htx", "/ws", {"unsub": "market.btcusdt.bbo"}, {"err-msg": "unsub with not subbed topic"}),
+        ("htx-swap", "/swap-ws", {"sub": "market.BTC-USDT.bbo"}, {"err-msg": "invalid topic market.BTC-USDT.bbo"}),
         ("hyperliquid", "/ws", b"[]", {"channel": "error"}),
     ],
 )

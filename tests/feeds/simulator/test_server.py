@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import gzip
 import json
 import math
 import os
@@ -190,6 +191,18 @@ async def test_each_rest_request_is_told(http: aiohttp.ClientSession) -> None:
         sim.on_request = told.append
         async with http.get(f"{sim.rest_url}/api/v3/ping"), http.ws_connect(sim.ws_url + ALL):
             assert told == ["/api/v3/ping"]
+
+
+async def test_an_exchange_that_packs_its_messages_sends_them_as_binary(http: aiohttp.ClientSession) -> None:
+    async with (
+        SimulatedExchange("htx", ["btcusdt"], flow=SMALL, real_time=False) as sim,
+        http.ws_connect(sim.ws_url + "/ws") as ws,
+    ):
+        await ws.send_str('{"sub":"market.btcusdt.bbo","id":"1"}')
+        received = [json.loads(gzip.decompress(await ws.receive_bytes())) for _ in range(2)]
+        await sim.advance(0.5)
+        received.append(json.loads(gzip.decompress(await ws.receive_bytes())))
+    assert [message.get("subbed", message.get("ch")) for message in received] == ["market.btcusdt.bbo"] * 3
 
 
 @pytest.mark.parametrize("exchange", ["binance", "binance-futures"])
