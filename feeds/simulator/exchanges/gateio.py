@@ -55,7 +55,7 @@ class GateioSession(GeneratedSession):
         if not isinstance(payload, list) or not payload or not all(isinstance(part, str) for part in payload):
             return [self._answer(request, now_ns, (2, "invalid argument: payload"))]
         first: list[bytes] = []
-        for name, symbol in asked(channel.removeprefix(f"{section}."), payload):
+        for name, symbol in _asked(channel.removeprefix(f"{section}."), payload):
             if event == "unsubscribe":
                 self.unsubscribe(name, symbol)
             elif self.has(name, symbol):
@@ -179,7 +179,7 @@ class Gateio(GeneratedExchange):
         return Message("simulated", "", "other", text.encode(), to_all=True)
 
 
-def asked(channel: str, payload: list[str]) -> list[tuple[str, str]]:
+def _asked(channel: str, payload: list[str]) -> list[tuple[str, str]]:
     """Return [(name of the stream, symbol), ...]."""
     if channel == "obu":
         parts = [name.split(".") for name in payload]

@@ -11,15 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from feeds.simulator.exchanges.gateio import PERIODS_MS, Gateio, GateioSession
-from feeds.simulator.generated import (
-    NS_PER_MS,
-    BookStream,
-    Levels,
-    QuoteStream,
-    Stream,
-    TradeStream,
-    json_reply,
-)
+from feeds.simulator.generated import NS_PER_MS, BookStream, Levels, QuoteStream, Stream, TradeStream, json_reply
 from feeds.simulator.markets import Market, plausible_market
 from feeds.simulator.numbers import Numbers, decimal, shortest
 from feeds.simulator.order_flow import NS_PER_SECOND, Book, Fill, Top
@@ -49,7 +41,7 @@ class GateioFuturesSession(GateioSession):
             return f"Unknown channel {channel}"
         if kind == "obu" or (symbol in self.exchange.markets and not self._has_contract(symbol)):
             return None
-        if argument and not self.exchange.has_levels(kind, argument):
+        if kind in ("order_book_update", "order_book") and not self.exchange.has_levels(kind, argument):
             return f"provided level not supported: {argument.rpartition('.')[2]}"
         return f"unknown currency pair: {symbol}"
 

@@ -127,7 +127,7 @@ class HtxSession(GeneratedSession):
         found = _TOPIC.fullmatch(topic)
         return (found[2], found[1]) if found is not None else (topic, "")
 
-    def book(self, topic: str, now_ns: int) -> bytes | None:
+    def requested(self, topic: str, now_ns: int) -> bytes | None:
         """Return what the reply to a request for a topic ends with; None where nothing can be requested."""
         return None
 
@@ -153,9 +153,9 @@ class HtxSession(GeneratedSession):
             return [_error(request, now_ns, "unsub with not subbed topic")]
         if verb == "sub" and (first := self.subscribe(channel, symbol, now_ns)) is not None:
             return [self.confirmation(request.get("id", ""), "subbed", topic, now_ns // NS_PER_MS), *first]
-        if verb == "req" and (book := self.book(topic, now_ns)) is not None:
+        if verb == "req" and (found := self.requested(topic, now_ns)) is not None:
             head = {"id": request.get("id", ""), "rep": topic, "status": "ok"}
-            return [msgspec.json.encode(head)[:-1] + b"," + book]
+            return [msgspec.json.encode(head)[:-1] + b"," + found]
         return [_error(request, now_ns, self.problem(topic, symbol))]
 
 
@@ -166,15 +166,14 @@ class HtxSpotSession(HtxSession):
         first = super().subscribe(channel, symbol, now_ns)
         return first if first is None or self.path != FEED else []  # the snapshot is to be requested
 
-    def book(self, topic: str, now_ns: int) -> bytes | None:
+    def requested(self, topic: str, now_ns: int) -> bytes | None:
         channel, symbol = self.stream_of(topic, {})
         if channel not in MBP_PERIODS_MS or self.path != FEED or symbol not in self.exchange.markets:
             return None
         key, source = f"{channel}:{symbol}", self.exchange.source
         source.subscribe(self, key, now_ns)  # nobody else may be
-        (book,) = source.first(key, now_ns)
+        found: bytes = source.first(key, now_ns)[0]
         source.unsubscribe(self, key)
-        found: bytes = book
         return found
 
     def problem(self, topic: str, symbol: str) -> str:
