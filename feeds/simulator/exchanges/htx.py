@@ -40,13 +40,11 @@ PING_NS, IMPATIENT_PING_NS = 5 * NS_PER_SECOND, NS_PER_SECOND
 _TOPIC = re.compile(r"market\.([^.]+)\.(.+)")
 
 
-@lru_cache(maxsize=256)
 def packed(text: bytes) -> bytes:
-    """Return a text as a gzip member: the same bytes every time, for all clients once."""
+    """Return a text as a gzip member: the same bytes every time."""
     return gzip.compress(text, compresslevel=1, mtime=0)
 
 
-@lru_cache(maxsize=50_000)
 def double(text: str) -> str:
     """Write a decimal as Java writes a double: 9.121E-7, 0.5, 188358.0, 1.3640078E7."""
     value = Decimal(text).normalize()
@@ -59,14 +57,18 @@ def double(text: str) -> str:
     return f"{first}.{''.join(map(str, rest)) or '0'}E{value.adjusted()}"
 
 
+_packed = lru_cache(maxsize=256)(packed)  # once for all clients
+_double = lru_cache(maxsize=50_000)(double)
+
+
 class Doubles(Numbers):
     """Prices and quantities that have been through doubles."""
 
     def price(self, ticks: int) -> str:
-        return double(super().price(ticks))
+        return _double(super().price(ticks))
 
     def qty(self, lots: int) -> str:
-        return double(super().qty(lots))
+        return _double(super().qty(lots))
 
 
 class HtxTrades(TradeStream):
@@ -98,7 +100,7 @@ class HtxSession(GeneratedSession):
 
     def encode(self, message: Message) -> bytes | None:
         data = super().encode(message)
-        return None if data is None else packed(data)
+        return None if data is None else _packed(data)
 
     def beat(self, monotonic_ns: int, now_ns: int) -> list[bytes]:
         if self._pinged_ns is None or self._ponged_ns is None:
