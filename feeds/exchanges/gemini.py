@@ -186,6 +186,8 @@ class GeminiDecoder(MessageDecoder):
         instrument = self.find(message.s)
         if instrument is None:
             return
+        if message.U < 0 or message.u < 0:
+            raise self.error("missing_field", f"expected 'U' and 'u' in a book, found {message.U} and {message.u}")
         is_snapshot = message.u == message.U and message.s not in self._begun
         if is_snapshot:
             self._begun.add(message.s)

@@ -187,6 +187,15 @@ def test_a_gap_subscribes_anew_and_the_next_first_message_is_the_snapshot(pipeli
     assert [level.price for level in pipeline.books.books[0].bids()] == [3.0, 2.0]
 
 
+@pytest.mark.parametrize("field", [b'"U"', b'"u"'])
+def test_a_change_without_its_ids_is_no_change(pipeline, field):
+    bad = book(100, 105, [("4.50", "1")]).replace(field, b'"simulated"')
+    assert play(pipeline, START, bad) == "LIVE"
+    assert pipeline.problems["missing_field"].count == 1
+    assert [level.price for level in pipeline.books.books[0].bids()] == [5.0, 4.0]
+    assert play(pipeline, book(105, 110)) == "GAP"
+
+
 def test_without_a_snapshot_one_is_asked_for(pipeline):
     assert play(pipeline, book(90, 100, [("5.00", "1")])) == "SYNCING"
     (request,) = pipeline.decoder.take_requests()

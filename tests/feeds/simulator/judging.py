@@ -48,6 +48,7 @@ CASES = [
     Case("gateio-futures", ("BTC_USDT", "ETH_USDT"), "obu.400:BTC_USDT", field="u"),
     Case("htx", ("btcusdt", "ethusdt"), "mbp.400:btcusdt", field="seqNum"),
     Case("htx-swap", ("BTC-USDT", "ETH-USD"), "depth.size_150.high_freq:BTC-USDT", field="version"),
+    Case("gemini", ("btcusd", "ethusd"), "depth@100ms:btcusd", resolution=1, field="u"),
     Case("hyperliquid", ("BTC", "ETH"), "l2Book.fast:BTC", ("book_top", "quote", "trade"), depth=5),
     Case("kraken", ("BTC/USD", "ETH/USD"), "book-1000:BTC/USD", resolution=US, checked=10),
     Case("kucoin", ("BTC-USDT", "ETH-USDT"), "/market/level2:BTC-USDT", field="sequenceEnd", has_rest_books=True),

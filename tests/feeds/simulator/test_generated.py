@@ -473,6 +473,34 @@ def test_coinbase_advanced_numbers_all_that_it_sends() -> None:
     assert {message["channel"] for message in received} == {"heartbeats", "subscriptions", "l2_data", "market_trades"}
 
 
+def test_gemini_goes_on_with_the_id_at_which_the_message_before_ended() -> None:
+    exchange = make("gemini", "btcusd", "ethusd")
+    session = exchange.connect("/?snapshot=-1")
+    request = {"id": "1", "method": "SUBSCRIBE", "params": ["btcusd@depth@100ms"]}
+    snapshot, ack = ask(session, request)
+    assert ack == {"id": "1", "status": 200}  # behind the snapshot
+    assert snapshot["U"] == snapshot["u"]
+    bids, asks = Side(), Side()
+    last, seen = snapshot["u"], 0
+    for message in [snapshot, *messages(exchange, session)]:
+        assert (message["e"], message["s"], message["U"]) == ("depthUpdate", "btcusd", last)
+        last = message["u"]
+        apply(bids, message["b"])
+        apply(asks, message["a"])
+        assert (bids, asks) == true(exchange, exchange.source.flow.book_at("btcusd", last))
+        seen += 1
+    assert seen > 5
+    assert ask(exchange.connect("/"), request) == [ack]  # who does not ask for snapshots gets none
+
+
+def test_one_bad_stream_of_gemini_fails_all_of_its_request() -> None:
+    session = make("gemini", "btcusd").connect("/?snapshot=-1")
+    request = {"id": 4, "method": "SUBSCRIBE", "params": ["btcusd@trade", "nope@trade"]}
+    (answer,) = ask(session, request)
+    assert answer == {"id": 4, "status": 400, "error": {"code": -1013, "msg": "Invalid stream name: nope@trade"}}
+    assert session.streams == []
+
+
 def test_hyperliquid_cuts_off_who_asks_for_a_coin_that_there_is_not() -> None:
     session = make("hyperliquid").connect("/ws")
     with pytest.raises(PolicyViolation) as caught:
@@ -588,6 +616,9 @@ def test_hyperliquid_cuts_off_who_asks_for_a_coin_that_there_is_not() -> None:
         ("htx", "/ws", {"unsub": "market.btcusdt.bbo"}, {"err-msg": "unsub with not subbed topic"}),
         ("htx-swap", "/swap-ws", {"sub": "market.BTC-USDT.bbo"}, {"err-msg": "invalid topic market.BTC-USDT.bbo"}),
         ("hyperliquid", "/ws", b"[]", {"channel": "error"}),
+        ("gemini", "/", b"{", {"status": 400}),
+        ("gemini", "/", {"id": "7", "method": "nothing"}, {"id": "7", "status": 400}),
+        ("gemini", "/", {"id": "7", "method": "SUBSCRIBE", "params": "btcusd@trade"}, {"id": "7", "status": 400}),
     ],
 )
 def test_bad_requests_get_the_answer_of_the_exchange(
@@ -610,6 +641,7 @@ def test_bad_requests_get_the_answer_of_the_exchange(
         ("gateio-futures", "/v4/ws/usdt", b'{"time":1,"channel":"futures.ping"}', b'"futures.pong"'),
         ("bitstamp", "/", b'{"event":"bts:heartbeat"}', b'"success"'),
         ("hyperliquid", "/ws", b'{"method":"ping"}', b'"pong"'),
+        ("gemini", "/", b'{"id":"ping","method":"ping"}', b'{"id":"ping","status":200}'),
     ],
 )
 def test_pings_of_the_client_are_answered(name: str, path: str, ping: bytes, pong: bytes) -> None:
