@@ -315,6 +315,7 @@ class CryptoCom(Exchange):
     new_sequence = LinkedSequence
     instruments_urls = ("/exchange/v1/public/get-instruments",)
     max_topics_per_connection = 400
+    subscribe_after = 1.0  # seconds: what a connection may send counts from when it is made
     urls = re.compile(r"//(stream|api)\.crypto\.com\b")
     messages = re.compile(rb'"method":"subscribe".*"subscription":"(book|trade|ticker|mark|funding|candlestick)\.')
 
@@ -361,7 +362,7 @@ class CryptoCom(Exchange):
         return _request("unsubscribe", args, number)
 
     def connection(self, path: str, args: Sequence[Any]) -> ConnectionPlan:
-        return msgspec.structs.replace(super().connection(path, args), subscribe_after=1.0)
+        return msgspec.structs.replace(super().connection(path, args), subscribe_after=self.subscribe_after)
 
 
 EXCHANGE = CryptoCom()

@@ -235,6 +235,17 @@ class TradeStream(Stream):
                 out.append(Message(self.key, self.symbol, self.kind, text.encode()))
 
 
+class RecentTradeStream(TradeStream):
+    """Every fill; a new subscriber gets those before it, newest first, that came while somebody was subscribed."""
+
+    def on_update(self, update: Update, out: list[Message]) -> None:
+        super().on_update(update, out)
+        self._exchange.recent_trades[self.symbol].extend((update.ts_event, fill) for fill in update.fills)
+
+    def first(self, now_ns: int) -> list[bytes]:
+        return [self._exchange.backlog(self, list(self._exchange.recent_trades[self.symbol])[::-1]).encode()]
+
+
 class GeneratedSource(Source):
     """Order flow as streams, which exist while they have subscribers and cost nothing otherwise."""
 
@@ -449,6 +460,7 @@ class GeneratedExchange(ExchangeProtocol):
     default_symbols: Sequence[str]
     precisions: ClassVar[dict[str, tuple[int, int, int, int]]] = {}  # see `plausible_market`
     ghost: tuple[str, str]  # channel of a book, and a symbol that is not listed
+    backlog_size = 100  # trades that a new subscriber gets, where there are any
     source: _ExchangeSource
 
     def __init__(
@@ -472,6 +484,9 @@ class GeneratedExchange(ExchangeProtocol):
         markets = [self.market(symbol) for symbol in symbols]
         self.markets = {market.symbol: market for market in markets}
         self._ghosts = OrderFlow([self.market(self.ghost[1])], FlowConfig(levels=8, warm_up=0))
+        self.recent_trades: defaultdict[str, deque[tuple[int, Fill]]] = defaultdict(
+            lambda: deque(maxlen=self.backlog_size)
+        )
         self.numbers = {market.symbol: self.number_format(market) for market in [*markets, *self._ghosts.markets]}
         config = msgspec.structs.replace(flow or FlowConfig(), update_ids=self.update_ids)
         self.source = _ExchangeSource(self, OrderFlow(markets, config, start_ns=start_ns))
@@ -499,6 +514,10 @@ class GeneratedExchange(ExchangeProtocol):
     @abstractmethod
     def get(self, path: str, query: dict[str, str], now_ns: int) -> object:
         """Return what a REST request is answered with, HttpReply or an object; None where there is no such path."""
+
+    def backlog(self, stream: TradeStream, trades: Sequence[tuple[int, Fill]]) -> str:
+        """Write the newest trades before a subscription, each with its time, newest first."""
+        raise NotImplementedError(f"{self.name} repeats no trades")
 
     def rest_book(self, book: Book, numbers: Numbers, now_ns: int) -> bytes:
         """Write the reply to the request for a book's snapshot."""

@@ -43,6 +43,7 @@ CASES = [
     Case("bybit-spot", ("BTCUSDT", "ETHUSDT"), "orderbook.1000:BTCUSDT", field="u"),
     Case("coinbase", ("BTC-USD", "ETH-USD"), "level2_batch:BTC-USD", resolution=US),
     Case("coinbase-advanced", ("BTC-USD", "ETH-USD"), "level2:BTC-USD", resolution=US, is_numbered_as_one=True),
+    Case("crypto-com", ("BTC_USDT", "ETH_USDT"), "book.50:BTC_USDT", field="u"),
     Case("deribit", ("BTC-PERPETUAL", "ETH-PERPETUAL"), "book.100ms:BTC-PERPETUAL", field="change_id"),
     Case("gateio", ("BTC_USDT", "ETH_USDT"), "obu.400:BTC_USDT", field="u"),
     Case("gateio-futures", ("BTC_USDT", "ETH_USDT"), "obu.400:BTC_USDT", field="u"),

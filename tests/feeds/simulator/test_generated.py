@@ -493,6 +493,86 @@ def test_gemini_goes_on_with_the_id_at_which_the_message_before_ended() -> None:
     assert ask(exchange.connect("/"), request) == [ack]  # who does not ask for snapshots gets none
 
 
+def crypto_com(topic: str, **params: Any) -> dict[str, Any]:
+    updates = {"book_subscription_type": "SNAPSHOT_AND_UPDATE", "book_update_frequency": 10}
+    return {"id": 1, "method": "subscribe", "params": {"channels": [topic]} | updates | params}
+
+
+def test_crypto_com_names_the_message_before_and_keeps_its_depth() -> None:
+    exchange = make("crypto-com", "BTC_USDT", "ETH_USDT")
+    session = exchange.connect("/exchange/v1/market")
+    ack, snapshot = ask(session, crypto_com("book.BTC_USDT.50"))
+    assert ack == {"id": 1, "code": 0, "method": "subscribe"}
+    bids, asks = Side(), Side()
+    last, seen = 0, 0
+    for message in [snapshot, *messages(exchange, session)]:
+        result = message["result"]
+        assert (result["subscription"], result["depth"]) == ("book.BTC_USDT.50", 50)
+        (data,) = result["data"]
+        if seen:
+            assert (result["channel"], data["pu"]) == ("book.update", last)
+        else:
+            assert (result["channel"], "pu" in data) == ("book", False)
+        sides = data["update"] if seen else data
+        apply(bids, sides["bids"])
+        apply(asks, sides["asks"])
+        last = data["u"]
+        assert (bids, asks) == tuple(
+            dict(list(side.items())[:50]) for side in true(exchange, exchange.source.flow.book_at("BTC_USDT", last))
+        )
+        seen += 1
+    assert seen > 50
+
+
+def test_a_quiet_book_of_crypto_com_repeats_its_number() -> None:
+    flow = FlowConfig(levels=60, warm_up=100, rate=0.001)
+    exchange = find_simulator("crypto-com")(["BTC_USDT"], flow=flow, start_ns=START_NS)
+    session = exchange.connect("/exchange/v1/market")
+    _, snapshot = ask(session, crypto_com("book.BTC_USDT.50"))
+    last = snapshot["result"]["data"][0]["u"]
+    quiet = [message["result"]["data"][0] for message in messages(exchange, session, 11.0)]
+    assert [(data["u"], data["pu"], data["update"]) for data in quiet] == [(last, last, {"bids": [], "asks": []})] * 2
+
+
+def test_crypto_com_sends_whole_books_to_who_does_not_ask_for_changes() -> None:
+    exchange = make("crypto-com", "BTC_USDT")
+    session = exchange.connect("/exchange/v1/market")
+    answers = ask(session, crypto_com("book.BTC_USDT.10", book_subscription_type="SNAPSHOT"))
+    found = [message["result"] for message in [*answers[1:], *messages(exchange, session, 1.6)]]
+    assert [result["channel"] for result in found] == ["book"] * 4
+    assert {len(result["data"][0]["bids"]) for result in found} == {10}
+    unsubscribe = {"id": 2, "method": "unsubscribe", "params": {"channels": ["book.BTC_USDT.10", "nothing"]}}
+    assert ask(session, unsubscribe) == [{"id": 2, "code": 0, "method": "unsubscribe"}]
+    assert session.streams == []
+
+
+def test_crypto_com_repeats_trades_newest_first() -> None:
+    exchange = make("crypto-com", "BTC_USDT")
+    request = crypto_com("trade.BTC_USDT")
+    session = exchange.connect("/exchange/v1/market")
+    _, first = ask(session, request)
+    (opening,) = first["result"]["data"]
+    sent = [trade for message in messages(exchange, session) for trade in message["result"]["data"][::-1]]
+    assert len(sent) > 20
+    _, backlog = ask(exchange.connect("/exchange/v1/market"), request)
+    assert backlog["result"]["data"] == [opening, *sent][::-1][:100]
+
+
+def test_crypto_com_disconnects_who_does_not_answer_a_heartbeat() -> None:
+    session = make("crypto-com").connect("/exchange/v1/market")
+    assert [session.beat(second * NS_PER_SECOND, START_NS) for second in range(1, 31)] == [[]] * 30
+    (beat,) = session.beat(31 * NS_PER_SECOND, START_NS)
+    heartbeat = json.loads(beat)
+    assert heartbeat == {"id": START_NS // 1_000_000, "method": "public/heartbeat", "code": 0}
+    assert ask(session, {"id": heartbeat["id"], "method": "public/respond-heartbeat"}) == []
+    assert session.beat(60 * NS_PER_SECOND, START_NS) == []
+    assert len(session.beat(61 * NS_PER_SECOND, START_NS)) == 1
+    ask(session, {"id": 1, "method": "public/respond-heartbeat"})  # of none that was sent
+    assert session.beat(65 * NS_PER_SECOND, START_NS) == []
+    with pytest.raises(PolicyViolation):
+        session.beat(66 * NS_PER_SECOND, START_NS)
+
+
 def test_one_bad_stream_of_gemini_fails_all_of_its_request() -> None:
     session = make("gemini", "btcusd").connect("/?snapshot=-1")
     request = {"id": 4, "method": "SUBSCRIBE", "params": ["btcusd@trade", "nope@trade"]}
@@ -619,6 +699,17 @@ def test_hyperliquid_cuts_off_who_asks_for_a_coin_that_there_is_not() -> None:
         ("gemini", "/", b"{", {"status": 400}),
         ("gemini", "/", {"id": "7", "method": "nothing"}, {"id": "7", "status": 400}),
         ("gemini", "/", {"id": "7", "method": "SUBSCRIBE", "params": "btcusd@trade"}, {"id": "7", "status": 400}),
+        ("crypto-com", "/exchange/v1/market", b"[]", {"code": 40003}),
+        ("crypto-com", "/exchange/v1/market", {"id": 3, "method": "nothing"}, {"id": 3, "code": 40003}),
+        ("crypto-com", "/exchange/v1/market", crypto_com("trade.NO_NO"), {"id": 1, "code": 40003}),
+        ("crypto-com", "/exchange/v1/market", crypto_com("book.BTC_USDT.7"), {"id": 1, "code": 40003}),
+        ("crypto-com", "/exchange/v1/market", crypto_com("book.BTC_USDT.150"), {"id": 1, "code": 40003}),
+        (
+            "crypto-com",
+            "/exchange/v1/market",
+            crypto_com("book.BTC_USDT.10", book_update_frequency=50),
+            {"method": "subscribe", "message": "Invalid request"},
+        ),
     ],
 )
 def test_bad_requests_get_the_answer_of_the_exchange(
