@@ -161,6 +161,7 @@ class KrakenFuturesDecoder(MessageDecoder):
         instrument = self.find(message.product_id)
         if instrument is None:
             return
+        self._check_number(message)
         level = b'[{"price":%b,"qty":%b}]' % (bytes(message.price), bytes(message.qty))
         side = SIDES[message.side]
         self.book(
@@ -174,6 +175,7 @@ class KrakenFuturesDecoder(MessageDecoder):
 
     def _decode_snapshot(self, message: _Message) -> None:
         if (instrument := self.find(message.product_id)) is not None:
+            self._check_number(message)
             self.book(
                 instrument,
                 message.bids,
@@ -182,6 +184,10 @@ class KrakenFuturesDecoder(MessageDecoder):
                 last_id=message.seq,
                 ts_event=ms_ns(message.timestamp),
             )
+
+    def _check_number(self, message: _Message) -> None:
+        if message.seq < 0:
+            raise self.error("missing_field", f"expected 'seq' in a {message.feed}")
 
     def _decode_trade(self, trade: _Message, *, is_backlog: bool) -> None:
         instrument = self.find(trade.product_id)

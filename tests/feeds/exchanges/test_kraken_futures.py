@@ -136,6 +136,14 @@ def test_the_number_grows_by_one(pipeline, seq, state):
     )
 
 
+def test_a_book_message_without_its_number_is_no_change(pipeline):
+    pipeline.on_message(update(101).replace(b'"seq"', b'"simulated"'), 1, True)
+    pipeline.on_message(SNAPSHOT.replace(b'"seq"', b'"simulated"'), 1, True)
+    assert pipeline.problems["missing_field"].count == 2
+    pipeline.on_message(update(102), 1, True)
+    assert pipeline.books.books[0].state is BookState.GAP
+
+
 def test_trades_liquidations_and_what_is_no_print():
     log = decoded("kraken-futures", *SAMPLES[0].messages.values())
     assert [(one.id, one.side, one.is_backlog) for one in log.trades] == [

@@ -52,6 +52,7 @@ CASES = [
     Case("gemini", ("btcusd", "ethusd"), "depth@100ms:btcusd", resolution=1, field="u"),
     Case("hyperliquid", ("BTC", "ETH"), "l2Book.fast:BTC", ("book_top", "quote", "trade"), depth=5),
     Case("kraken", ("BTC/USD", "ETH/USD"), "book-1000:BTC/USD", resolution=US, checked=10),
+    Case("kraken-futures", ("PF_XBTUSD", "PF_ETHUSD"), "book:PF_XBTUSD", field="seq", is_in_parts=True),
     Case("kucoin", ("BTC-USDT", "ETH-USDT"), "/market/level2:BTC-USDT", field="sequenceEnd", has_rest_books=True),
     Case("okx", ("BTC-USDT", "ETH-USDT"), "books:BTC-USDT", field="bids"),
 ]

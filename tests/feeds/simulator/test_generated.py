@@ -573,6 +573,50 @@ def test_crypto_com_disconnects_who_does_not_answer_a_heartbeat() -> None:
         session.beat(66 * NS_PER_SECOND, START_NS)
 
 
+def test_kraken_futures_numbers_each_level() -> None:
+    exchange = make("kraken-futures", "PF_XBTUSD", "PF_ETHUSD")
+    session = exchange.connect("/ws/v1")
+    assert [json.loads(greeting) for greeting in session.open(START_NS)] == [{"event": "info", "version": 1}]
+    request = {"event": "subscribe", "feed": "book", "product_ids": ["pf_xbtusd"]}
+    ack, snapshot = ask(session, request)
+    assert ack == {"event": "subscribed", "feed": "book", "product_ids": ["PF_XBTUSD"]}
+    assert (snapshot["feed"], snapshot["product_id"]) == ("book_snapshot", "PF_XBTUSD")
+    bids, asks = ({level["price"]: level["qty"].normalize() for level in snapshot[name]} for name in ("bids", "asks"))
+    received = list(messages(exchange, session))
+    assert len(received) > 50
+    for number, message in enumerate(received, snapshot["seq"] + 1):
+        assert (message["feed"], message["product_id"], message["seq"]) == ("book", "PF_XBTUSD", number)
+        apply(bids if message["side"] == "buy" else asks, [(message["price"], message["qty"].normalize())])
+        assert max(bids) < min(asks)
+    assert (bids, asks) == true(exchange, exchange.source.flow.book("PF_XBTUSD"))
+    _, again = ask(exchange.connect("/ws/v1"), request)
+    assert again["seq"] == number
+
+
+def test_kraken_futures_repeats_trades_and_sends_tickers_once_a_second() -> None:
+    exchange = make("kraken-futures", "PF_XBTUSD")
+    session = exchange.connect("/ws/v1")
+    request = {"event": "subscribe", "feed": "trade", "product_ids": ["PF_XBTUSD"]}
+    _, empty = ask(session, request)
+    assert empty == {"feed": "trade_snapshot", "product_id": "PF_XBTUSD", "trades": []}
+    _, ticker = ask(session, request | {"feed": "ticker"})
+    received = [ticker, *messages(exchange, session, 3.05)]
+    trades = [message for message in received if message["feed"] == "trade"]
+    tickers = [message for message in received if message["feed"] == "ticker"]
+    assert [message["time"] // 1000 - START_NS // NS_PER_SECOND for message in tickers] == [0, 1, 2, 3]
+    _, repeated = ask(exchange.connect("/ws/v1"), request)
+    assert len(trades) > 100
+    assert repeated["trades"] == trades[::-1][:100]
+
+
+def test_heartbeats_of_kraken_futures_stand_for_pings() -> None:
+    session = make("kraken-futures").connect("/ws/v1")
+    (answer,) = ask(session, {"event": "subscribe", "feed": "heartbeat"})
+    assert answer == {"event": "subscribed", "feed": "heartbeat"}
+    beats = [session.beat(second * NS_PER_SECOND, START_NS) for second in range(100)]
+    assert beats == [[b'{"feed":"heartbeat","time":%d}' % (START_NS // 1_000_000)]] * 100
+
+
 def test_one_bad_stream_of_gemini_fails_all_of_its_request() -> None:
     session = make("gemini", "btcusd").connect("/?snapshot=-1")
     request = {"id": 4, "method": "SUBSCRIBE", "params": ["btcusd@trade", "nope@trade"]}
@@ -710,6 +754,15 @@ def test_hyperliquid_cuts_off_who_asks_for_a_coin_that_there_is_not() -> None:
             crypto_com("book.BTC_USDT.10", book_update_frequency=50),
             {"method": "subscribe", "message": "Invalid request"},
         ),
+        ("kraken-futures", "/ws/v1", b"{", {"event": "error", "message": "Json Error"}),
+        ("kraken-futures", "/ws/v1", {"event": "nothing"}, {"event": "error"}),
+        ("kraken-futures", "/ws/v1", {"event": "subscribe", "feed": "nothing"}, {"message": "Invalid feed"}),
+        (
+            "kraken-futures",
+            "/ws/v1",
+            {"event": "subscribe", "feed": "book", "product_ids": ["PF_NONOUSD"]},
+            {"event": "error", "message": "Invalid product id"},
+        ),
     ],
 )
 def test_bad_requests_get_the_answer_of_the_exchange(
@@ -746,6 +799,7 @@ def test_pings_of_the_client_are_answered(name: str, path: str, ping: bytes, pon
         *("okx", "kraken", "bybit", "bybit-spot", "bitget", "gateio", "gateio-futures"),
         *("coinbase", "coinbase-advanced", "hyperliquid"),
     ],
+    ["okx", "kraken", "kraken-futures", "bybit", "bitget", "gateio", "coinbase", "coinbase-advanced", "hyperliquid"],
 )
 def test_a_client_that_is_silent_for_too_long_is_disconnected(name: str) -> None:
     exchange = make(name)
