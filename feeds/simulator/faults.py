@@ -291,7 +291,7 @@ class FaultPlan:
         copies = [message]
         for armed in list(self._armed):
             fault = armed.fault
-            if armed.from_ns > now_ns or not _concerns(fault, message) or not armed.strikes():
+            if armed.from_ns > now_ns or not self._concerns(fault, message) or not armed.strikes():
                 continue
             self.strikes += 1
             if isinstance(fault, Reorder):
@@ -335,6 +335,22 @@ class FaultPlan:
         out += strange + copies
         return None
 
+    def _concerns(self, fault: AnyFault, message: Message) -> bool:
+        """Whether the fault could strike at this message."""
+        if isinstance(fault, (Gap, Duplicate, Reorder, SequenceReset)):
+            return message.kind == "delta" and message.symbol == fault.symbol
+        if isinstance(fault, UnknownEnum):
+            return message.kind == "trade" and message.symbol == fault.symbol
+        if isinstance(fault, (MissingField, WrongChecksum)):
+            field = fault.field if isinstance(fault, MissingField) else self._protocol.checksum_field
+            has_field = f'"{field}":'.encode() in message.data
+            return message.kind == "delta" and message.symbol == fault.symbol and has_field
+        if isinstance(fault, (Malformed, NewField)):
+            return message.symbol == fault.symbol
+        return isinstance(fault, (UnknownEvent, UnknownSymbol, Mute)) or (
+            isinstance(fault, Disconnect) and fault.after > 0
+        )
+
     def _with_wrong_checksum(self, data: bytes) -> bytes:
         field = rf'("{self._protocol.checksum_field}":)(-?\d+)'.encode()
         return re.sub(field, lambda found: b"%b%d" % (found[1], int(found[2]) ^ 1), data)
@@ -358,20 +374,6 @@ def may_be_sent(close_code: int) -> bool:
 
 def _strikes_by_itself(fault: AnyFault) -> bool:
     return isinstance(fault, (Refuse, ClockSkew)) or (isinstance(fault, Disconnect) and not fault.after)
-
-
-def _concerns(fault: AnyFault, message: Message) -> bool:
-    """Whether the fault could strike at this message."""
-    if isinstance(fault, (Gap, Duplicate, Reorder, WrongChecksum, SequenceReset)):
-        return message.kind == "delta" and message.symbol == fault.symbol
-    if isinstance(fault, UnknownEnum):
-        return message.kind == "trade" and message.symbol == fault.symbol
-    if isinstance(fault, MissingField):
-        has_field = f'"{fault.field}":'.encode() in message.data
-        return message.kind == "delta" and message.symbol == fault.symbol and has_field
-    if isinstance(fault, (Malformed, NewField)):
-        return message.symbol == fault.symbol
-    return isinstance(fault, (UnknownEvent, UnknownSymbol, Mute)) or (isinstance(fault, Disconnect) and fault.after > 0)
 
 
 def _with_data(message: Message, data: bytes) -> Message:

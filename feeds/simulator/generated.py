@@ -45,7 +45,7 @@ class Stream:
 
     def __init__(self, key: str, symbol: str, period_ns: int = 0) -> None:
         self.key = key
-        self.channel = key.rpartition(":")[0]
+        self.channel = key.partition(":")[0]
         self.symbol = symbol
         self.period_ns = period_ns
         self.subscribers = 0
@@ -219,6 +219,23 @@ class QuoteStream(Stream):
         return [self._exchange.quote(self, now_ns, top, last_id).encode()]
 
 
+class PeriodicQuoteStream(QuoteStream):
+    """The best bid and offer, once in a period in which they have changed."""
+
+    def __init__(self, exchange: "GeneratedExchange", key: str, symbol: str, period_ns: int) -> None:
+        super().__init__(exchange, key, symbol)
+        self.period_ns = period_ns
+        self._has_changed = False
+
+    def on_update(self, update: Update, out: list[Message]) -> None:
+        self._has_changed |= update.top is not None
+
+    def on_tick(self, now_ns: int, out: list[Message]) -> None:
+        if self._has_changed:
+            self._has_changed = False
+            out.append(Message(self.key, self.symbol, self.kind, self.first(now_ns)[0]))
+
+
 class TradeStream(Stream):
     """Every fill; those of one order in one message where the exchange writes them so."""
 
@@ -243,7 +260,8 @@ class RecentTradeStream(TradeStream):
         self._exchange.recent_trades[self.symbol].extend((update.ts_event, fill) for fill in update.fills)
 
     def first(self, now_ns: int) -> list[bytes]:
-        return [self._exchange.backlog(self, list(self._exchange.recent_trades[self.symbol])[::-1]).encode()]
+        recent = list(self._exchange.recent_trades[self.symbol])
+        return [self._exchange.backlog(self, now_ns, recent[::-1]).encode()]
 
 
 class GeneratedSource(Source):
@@ -339,7 +357,7 @@ class _ExchangeSource(GeneratedSource):
         self._exchange = exchange
 
     def make_stream(self, key: str) -> Stream:
-        channel, _, symbol = key.rpartition(":")
+        channel, _, symbol = key.partition(":")
         return self._exchange.stream(key, channel, symbol)
 
     def snapshot(self, symbol: str, limit: int, now_ns: int, *, stale: bool = False) -> bytes | None:
@@ -515,7 +533,7 @@ class GeneratedExchange(ExchangeProtocol):
     def get(self, path: str, query: dict[str, str], now_ns: int) -> object:
         """Return what a REST request is answered with, HttpReply or an object; None where there is no such path."""
 
-    def backlog(self, stream: TradeStream, trades: Sequence[tuple[int, Fill]]) -> str:
+    def backlog(self, stream: TradeStream, now_ns: int, trades: Sequence[tuple[int, Fill]]) -> str:
         """Write the newest trades before a subscription, each with its time, newest first."""
         raise NotImplementedError(f"{self.name} repeats no trades")
 

@@ -120,6 +120,10 @@ class CryptoCom(GeneratedExchange):
     sequence_fields = ("pu", "u")
     enum_field = "s"
 
+    def market(self, symbol: str) -> Market:
+        _expiry(symbol)  # ValueError for a day that there is not
+        return super().market(symbol)
+
     def number_format(self, market: Market) -> Numbers:
         return Numbers(market, is_short=True)
 
@@ -158,9 +162,9 @@ class CryptoCom(GeneratedExchange):
         return _push(stream, f"ticker.{stream.symbol}", '"ticker"', data)
 
     def trades(self, stream: TradeStream, ts_event: int, fills: Sequence[Fill]) -> Sequence[str]:
-        return [self.backlog(stream, [(ts_event, fill) for fill in reversed(fills)])]
+        return [self.backlog(stream, ts_event, [(ts_event, fill) for fill in reversed(fills)])]
 
-    def backlog(self, stream: TradeStream, trades: Sequence[tuple[int, Fill]]) -> str:
+    def backlog(self, stream: TradeStream, now_ns: int, trades: Sequence[tuple[int, Fill]]) -> str:
         n = stream.numbers
         data = "},{".join(
             f'"d":"{fill.trade_id}","t":{ts_event // NS_PER_MS},"p":"{n.price(fill.price)}","q":"{n.qty(fill.qty)}",'
@@ -204,10 +208,17 @@ def _error(request: dict[str, Any]) -> bytes:
     return msgspec.json.encode({"id": request_id, "code": 40003, "method": method, "message": "Invalid request"})
 
 
+def _expiry(symbol: str) -> int:
+    """Return when a future ends, ms; 0 for what does not end."""
+    date = symbol.partition("-")[2]
+    if not date.isdecimal():
+        return 0
+    return round(datetime.strptime(date, "%y%m%d").replace(hour=8, tzinfo=timezone.utc).timestamp()) * 1000
+
+
 def _instrument(market: Market) -> dict[str, Any]:
-    _, _, date = market.symbol.partition("-")
-    kind = "CCY_PAIR" if not date else "PERPETUAL_SWAP" if date == "PERP" else "FUTURE"
-    expiry = datetime.strptime(date, "%y%m%d").replace(hour=8, tzinfo=timezone.utc) if kind == "FUTURE" else None
+    expiry = _expiry(market.symbol)
+    kind = "FUTURE" if expiry else "PERPETUAL_SWAP" if market.symbol.endswith("-PERP") else "CCY_PAIR"
     return {
         "symbol": market.symbol,
         "inst_type": kind,
@@ -219,7 +230,7 @@ def _instrument(market: Market) -> dict[str, Any]:
         "price_tick_size": shortest(decimal(market.tick, market.price_decimals, market.price_decimals)),
         "qty_tick_size": shortest(decimal(market.lot, market.qty_decimals, market.qty_decimals)),
         "tradable": True,
-        "expiry_timestamp_ms": 0 if expiry is None else round(expiry.timestamp() * 1000),
+        "expiry_timestamp_ms": expiry,
     }
 
 

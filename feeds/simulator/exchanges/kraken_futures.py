@@ -14,6 +14,7 @@ from feeds.simulator.generated import (
     GeneratedExchange,
     GeneratedSession,
     Levels,
+    PeriodicQuoteStream,
     QuoteStream,
     RecentTradeStream,
     Stream,
@@ -22,29 +23,12 @@ from feeds.simulator.generated import (
 )
 from feeds.simulator.markets import Market, plausible_market
 from feeds.simulator.numbers import Numbers, decimal, iso, shortest
-from feeds.simulator.order_flow import NS_PER_SECOND, Fill, Top, Update
+from feeds.simulator.order_flow import NS_PER_SECOND, Fill, Top
 from feeds.simulator.protocol import Message
 
 FEEDS = ("book", "trade", "ticker", "ticker_lite")
 HOUR_MS = 3_600_000
 TYPICAL_USD = 1_500  # of an order for contracts that are dollars
-
-
-class _Tickers(QuoteStream):
-    """The best prices once a second, where they have changed."""
-
-    def __init__(self, exchange: GeneratedExchange, key: str, symbol: str) -> None:
-        super().__init__(exchange, key, symbol)
-        self.period_ns = NS_PER_SECOND
-        self._has_changed = False
-
-    def on_update(self, update: Update, out: list[Message]) -> None:
-        self._has_changed |= update.top is not None
-
-    def on_tick(self, now_ns: int, out: list[Message]) -> None:
-        if self._has_changed:
-            self._has_changed = False
-            out.append(Message(self.key, self.symbol, self.kind, self.first(now_ns)[0]))
 
 
 class KrakenFuturesSession(GeneratedSession):
@@ -109,7 +93,9 @@ class KrakenFutures(GeneratedExchange):
     enum_field = "side"
 
     def market(self, symbol: str) -> Market:
-        kind, pair, *_ = symbol.split("_")
+        kind, pair, *date = symbol.split("_")
+        if date:
+            _maturity(date[0])  # ValueError for a day that there is not
         like = plausible_market(
             pair.replace("XBT", "BTC").replace("XDG", "DOGE"), precision=self.precisions.get(symbol)
         )
@@ -126,7 +112,7 @@ class KrakenFutures(GeneratedExchange):
             return BookStream(self, key, symbol)
         if channel == "trade":
             return RecentTradeStream(self, key, symbol)
-        return _Tickers(self, key, symbol)
+        return PeriodicQuoteStream(self, key, symbol, NS_PER_SECOND)
 
     def book(
         self, stream: BookStream, now_ns: int, bids: Levels, asks: Levels, *, is_snapshot: bool
@@ -138,8 +124,11 @@ class KrakenFutures(GeneratedExchange):
                 f'"tickSize":null,"bids":[{_levels(n, bids)}],"asks":[{_levels(n, asks)}]}}'
             )
         # What is gone comes first: no book is crossed on the way to the next.
-        changes = [("buy", *level) for level in bids] + [("sell", *level) for level in asks]
-        changes.sort(key=lambda change: change[2] > 0)
+        sides = (("buy", bids, stream.before[0]), ("sell", asks, stream.before[1]))
+        changes = [
+            (side, price, 0) for side, levels, before in sides for price, qty in levels if not qty and price in before
+        ]
+        changes += [(side, price, qty) for side, levels, _ in sides for price, qty in levels if qty]
         first = stream.number
         stream.number += len(changes) - 1
         return [
@@ -172,7 +161,7 @@ class KrakenFutures(GeneratedExchange):
     def trades(self, stream: TradeStream, ts_event: int, fills: Sequence[Fill]) -> Sequence[str]:
         return [_trade(stream, ts_event, fill) for fill in fills]
 
-    def backlog(self, stream: TradeStream, trades: Sequence[tuple[int, Fill]]) -> str:
+    def backlog(self, stream: TradeStream, now_ns: int, trades: Sequence[tuple[int, Fill]]) -> str:
         listed = ",".join(_trade(stream, ts_event, fill) for ts_event, fill in trades)
         return f'{{"feed":"trade_snapshot","product_id":"{stream.symbol}","trades":[{listed}]}}'
 

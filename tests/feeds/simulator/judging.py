@@ -29,6 +29,7 @@ class Case(msgspec.Struct, frozen=True):
     is_numbered_as_one: bool = False  # messages are numbered per connection, whatever they are about
     is_in_parts: bool = False  # one change of a book comes in several messages
     has_update_ids: bool = False  # those of the order flow, in books too
+    unlisted: str = "unknown_symbol"  # what a message about a symbol that is not listed is counted as
     checked: int | None = None  # levels of which the protocol shows that they are right; None: all
 
     def __str__(self) -> str:
@@ -36,6 +37,15 @@ class Case(msgspec.Struct, frozen=True):
 
 
 CASES = [
+    Case(
+        "bitfinex",
+        ("tBTCUSD", "tETHUSD"),
+        "book-250.F0:tBTCUSD",
+        field="seq",
+        is_numbered_as_one=True,
+        is_in_parts=True,
+        unlisted="unknown_channel",
+    ),
     Case("bitget", ("BTCUSDT", "ETHUSDT"), "books:BTCUSDT", field="ts"),
     Case("bitmex", ("XBTUSD", "ETHUSD"), "orderBookL2:XBTUSD", is_in_parts=True),
     Case("bitstamp", ("btcusd", "ethusd"), "diff_order_book:btcusd", ("book", "trade"), US, has_rest_books=True),

@@ -234,7 +234,8 @@ def transport(*given: proxy.AnyTransportFault) -> Callable[[Run], object]:
 
 def losses(case: Case) -> int:
     """How many messages have to be lost until it shows: a checksum may be of other levels."""
-    return 20 if not simulator(case).sequence_fields and simulator(case).checksum_field else 1
+    is_numbered = simulator(case).sequence_fields or case.is_numbered_as_one
+    return 20 if not is_numbered and simulator(case).checksum_field else 1
 
 
 def strike_with_loss(make: Callable[[Run], faults.AnyFault]) -> Callable[[Run], object]:

@@ -586,7 +586,9 @@ def test_kraken_futures_numbers_each_level() -> None:
     assert len(received) > 50
     for number, message in enumerate(received, snapshot["seq"] + 1):
         assert (message["feed"], message["product_id"], message["seq"]) == ("book", "PF_XBTUSD", number)
-        apply(bids if message["side"] == "buy" else asks, [(message["price"], message["qty"].normalize())])
+        side = bids if message["side"] == "buy" else asks
+        assert message["qty"] or message["price"] in side  # what is gone was there
+        apply(side, [(message["price"], message["qty"].normalize())])
         assert max(bids) < min(asks)
     assert (bids, asks) == true(exchange, exchange.source.flow.book("PF_XBTUSD"))
     _, again = ask(exchange.connect("/ws/v1"), request)
@@ -615,6 +617,106 @@ def test_heartbeats_of_kraken_futures_stand_for_pings() -> None:
     assert answer == {"event": "subscribed", "feed": "heartbeat"}
     beats = [session.beat(second * NS_PER_SECOND, START_NS) for second in range(100)]
     assert beats == [[b'{"feed":"heartbeat","time":%d}' % (START_NS // 1_000_000)]] * 100
+
+
+def bitfinex(exchange: GeneratedExchange, flags: int = 32768 + 65536 + 131072) -> GeneratedSession:
+    session = exchange.connect("/ws/2")
+    (greeting,) = map(json.loads, session.open(START_NS))
+    assert (greeting["event"], greeting["version"], greeting["platform"]) == ("info", 2, {"status": 1})
+    assert ask(session, {"event": "conf", "flags": flags}) == [{"event": "conf", "status": "OK", "flags": flags}]
+    return session
+
+
+def bitfinex_book(symbol: str, length: str = "25") -> dict[str, str]:
+    return {"event": "subscribe", "channel": "book", "symbol": symbol, "prec": "P0", "freq": "F0", "len": length}
+
+
+@pytest.mark.parametrize("symbol", ["tBTCUSD", "tSHIB:BTC"])  # the second has prices below a millionth
+def test_bitfinex_numbers_all_that_it_sends_and_signs_the_25_best_levels(symbol: str) -> None:
+    exchange = make("bitfinex", symbol)
+    session = bitfinex(exchange)
+    subscribed, snapshot = ask(session, bitfinex_book(symbol, "250"))
+    number = subscribed["chanId"]
+    expected = {"event": "subscribed", "channel": "book", "chanId": number, "symbol": symbol, "prec": "P0"}
+    assert subscribed == expected | {"freq": "F0", "len": "250", "pair": symbol[1:]}
+    (_, rows, first, ts) = snapshot
+    assert (first, ts) == (1, START_NS // 1_000_000)
+    sides: list[dict[Decimal, Any]] = [{}, {}]  # price -> amount, as they are written
+
+    def change(price: Any, count: int, amount: Any) -> None:
+        side = sides[amount < 0]
+        if count:
+            side[Decimal(price)] = amount
+        else:
+            assert abs(amount) == 1
+            del side[Decimal(price)]
+
+    for row in rows:
+        change(*row)
+    signed = 0
+    received = list(messages(exchange, session))
+    for expected_number, message in enumerate(received, 2):
+        assert (message[0], message[-2]) == (number, expected_number)
+        if message[1] != "cs":
+            change(*message[1])
+            continue
+        best = [sorted(side, reverse=not i)[:25] for i, side in enumerate(sides)]
+        levels = [level for pair in zip(*best, strict=True) for level in zip(pair, sides, strict=True)]
+        text = ":".join(f"{price}:{side[price]}" for price, side in levels).lower()
+        assert message[2] & 0xFFFFFFFF == zlib.crc32(text.encode())
+        signed += 1
+    assert signed > 5
+    bids, asks = ({price: abs(Decimal(amount)) for price, amount in side.items()} for side in sides)
+    assert (bids, asks) == true(exchange, exchange.source.flow.book(symbol))
+
+
+def test_bitfinex_leaves_out_what_no_flag_asks_for() -> None:
+    exchange = make("bitfinex", "tBTCUSD")
+    session = bitfinex(exchange, flags=0)
+    subscribed, (_, rows) = ask(session, bitfinex_book("tBTCUSD", "1"))
+    assert [row[1] for row in rows] == [1, 1]
+    received = list(messages(exchange, session))
+    assert len(received) > 20
+    assert all(message[0] == subscribed["chanId"] and len(message) == 2 for message in received)
+    assert all(len(message[1]) == 3 for message in received)
+
+
+def test_bitfinex_repeats_trades_newest_first_and_each_again_a_second_later() -> None:
+    exchange = make("bitfinex", "tBTCUSD")
+    session = bitfinex(exchange)
+    request = {"event": "subscribe", "channel": "trades", "symbol": "tBTCUSD"}
+    assert ask(session, request)[1][1] == []
+    received = list(messages(exchange, session, 2.5))
+    told = [message[2] for message in received if message[1] == "te"]
+    again = [message[2] for message in received if message[1] == "tu"]
+    assert len(told) > len(again) > 20
+    assert again == told[: len(again)]
+    assert all(message[-1] - message[2][1] >= 1000 for message in received if message[1] == "tu")
+    assert ask(bitfinex(exchange), request)[1][1] == told[::-1][:30]
+
+
+def test_a_quiet_channel_of_bitfinex_beats() -> None:
+    session = bitfinex(make("bitfinex", "tBTCUSD"))
+    subscribed, _ = ask(session, bitfinex_book("tBTCUSD"))
+    beats = [session.beat(second * NS_PER_SECOND, START_NS) for second in range(31)]
+    ts = START_NS // 1_000_000
+    assert [json.loads(text) for beat in beats for text in beat] == [
+        [subscribed["chanId"], "hb", 2, ts],
+        [subscribed["chanId"], "hb", 3, ts],
+    ]
+
+
+def test_channels_of_bitfinex_are_few_and_have_numbers() -> None:
+    session = bitfinex(make("bitfinex", *(f"tAAA{letter}{last}D" for letter in "ABCDEF" for last in "UVWXYZ")))
+    symbols = list(session.exchange.markets)[:31]
+    numbers = [ask(session, bitfinex_book(symbol))[0]["chanId"] for symbol in symbols[:30]]
+    assert len(set(numbers)) == 30
+    assert ask(session, bitfinex_book(symbols[0]))[0]["code"] == 10301
+    assert ask(session, bitfinex_book(symbols[30]))[0]["code"] == 10305
+    end = {"event": "unsubscribe", "chanId": numbers[0]}
+    assert ask(session, end) == [{"event": "unsubscribed", "status": "OK", "chanId": numbers[0]}]
+    assert ask(session, end)[0]["code"] == 10400
+    assert ask(session, bitfinex_book(symbols[30]))[0]["event"] == "subscribed"
 
 
 def test_one_bad_stream_of_gemini_fails_all_of_its_request() -> None:
@@ -763,6 +865,15 @@ def test_hyperliquid_cuts_off_who_asks_for_a_coin_that_there_is_not() -> None:
             {"event": "subscribe", "feed": "book", "product_ids": ["PF_NONOUSD"]},
             {"event": "error", "message": "Invalid product id"},
         ),
+        ("bitfinex", "/ws/2", b"[]", {"event": "error", "code": 10000}),
+        ("bitfinex", "/ws/2", {"event": "subscribe", "channel": "no"}, {"code": 10302, "msg": "channel: unknown"}),
+        (
+            "bitfinex",
+            "/ws/2",
+            {"event": "subscribe", "channel": "ticker", "symbol": "tNONOUSD"},
+            {"event": "error", "code": 10300, "msg": "symbol: invalid", "symbol": "tNONOUSD"},
+        ),
+        ("bitfinex", "/ws/2", bitfinex_book("tBTCUSD", "7"), {"event": "error", "code": 10300}),
     ],
 )
 def test_bad_requests_get_the_answer_of_the_exchange(
@@ -785,6 +896,7 @@ def test_bad_requests_get_the_answer_of_the_exchange(
         ("gateio-futures", "/v4/ws/usdt", b'{"time":1,"channel":"futures.ping"}', b'"futures.pong"'),
         ("bitstamp", "/", b'{"event":"bts:heartbeat"}', b'"success"'),
         ("hyperliquid", "/ws", b'{"method":"ping"}', b'"pong"'),
+        ("bitfinex", "/ws/2", b'{"event":"ping","cid":7}', b'{"event":"pong","ts":1700000000000,"cid":7}'),
         ("gemini", "/", b'{"id":"ping","method":"ping"}', b'{"id":"ping","status":200}'),
     ],
 )
