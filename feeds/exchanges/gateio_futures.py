@@ -8,7 +8,7 @@ We ask for sizes as decimals (header `X-Gate-Size-Decimal`); without it they are
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -81,6 +81,7 @@ _decode_trades = msgspec.json.Decoder(list[_Trade]).decode
 _decode_tickers = msgspec.json.Decoder(list[_Ticker]).decode
 _decode_candles = msgspec.json.Decoder(list[Candle]).decode
 _decode_liquidations = msgspec.json.Decoder(list[_Liquidation]).decode
+_decode_contracts = msgspec.json.Decoder(list[Raw]).decode
 _decode_contract = msgspec.json.Decoder(_Contract).decode
 
 
@@ -194,6 +195,10 @@ class GateioFutures(Gateio):
     market = "futures"
     urls = re.compile(r"//(fx-ws(-\w+)?\.gateio\.ws|(fx-)?api\.gateio\.ws/api/v4/(futures|delivery))\b")
     messages = re.compile(rb'^\{"time":\d+,("time_ms":\d+,)?("conn_id":"[^"]*",)?"channel":"futures\.')
+
+    def list_instruments(self, payload: bytes) -> Iterable[Any]:
+        entries: list[Raw] = _decode_contracts(payload)  # none of one kind is no reason to have none of the others
+        return entries
 
     def add_instrument(self, entry: Any, instruments: Instruments) -> None:
         found = _decode_contract(entry)

@@ -20,8 +20,6 @@ from feeds.simulator.protocol import Message
 UPDATE_LEVELS = {"20ms": ("20",), "100ms": ("", "20", "50", "100")}  # of `order_book_update`, by the period; "": all
 TOP_LEVELS = ("1", "5", "10", "20", "50", "100")  # of `order_book`
 SOCKETS = {"/v4/ws/usdt": "futures/usdt", "/v4/ws/btc": "futures/btc", "/v4/ws/delivery/usdt": "delivery/usdt"}
-# No list is empty there. What stands in one of which nothing is simulated:
-FORMER = {"futures/usdt": "BTT_USDT", "futures/btc": "BTC_USD", "delivery/usdt": "BTC_USDT_20250926"}
 REST = re.compile(r"/api/v4/(futures/usdt|futures/btc|delivery/usdt)/(contracts|order_book)")
 
 
@@ -129,8 +127,7 @@ class GateioFutures(Gateio):
             return None
         if found[2] == "order_book":
             return json_reply(400, {"label": "CONTRACT_NOT_FOUND"})
-        listed = [_contract(market) for market in self.markets.values() if family_of(market.symbol) == found[1]]
-        return listed or [_contract(self.market(FORMER[found[1]])) | {"in_delisting": True}]
+        return [_contract(market) for market in self.markets.values() if family_of(market.symbol) == found[1]]
 
     def snapshot_symbol(self, target: str) -> str | None:
         parts = urlsplit(target)

@@ -221,9 +221,13 @@ def test_metadata_and_inference_agree(samples):
 
 @TODAYS
 def test_what_is_no_list_of_instruments_is_a_decode_error(samples):
-    for reply in (b"", b"{", b"[]", b"null", b'{"zzz":1}'):
+    found = exchange(samples.exchange)
+    replies = [b"", b"{", b"null", b'{"zzz":1}']
+    if len(found.instruments_urls) == 1:  # of several lists one may be empty
+        replies.append(b"[]")
+    for reply in replies:
         with pytest.raises(DecodeError):
-            exchange(samples.exchange).load_instruments(reply, Instruments())
+            found.load_instruments(reply, Instruments())
 
 
 @TODAYS

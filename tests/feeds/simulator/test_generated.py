@@ -908,10 +908,9 @@ def test_pings_of_the_client_are_answered(name: str, path: str, ping: bytes, pon
 @pytest.mark.parametrize(
     "name",
     [
-        *("okx", "kraken", "bybit", "bybit-spot", "bitget", "gateio", "gateio-futures"),
+        *("okx", "kraken", "kraken-futures", "bybit", "bybit-spot", "bitget", "gateio", "gateio-futures"),
         *("coinbase", "coinbase-advanced", "hyperliquid"),
     ],
-    ["okx", "kraken", "kraken-futures", "bybit", "bitget", "gateio", "coinbase", "coinbase-advanced", "hyperliquid"],
 )
 def test_a_client_that_is_silent_for_too_long_is_disconnected(name: str) -> None:
     exchange = make(name)
