@@ -255,8 +255,8 @@ class _Contract(msgspec.Struct):
 class _Listing(msgspec.Struct):
     """The replies of both."""
 
-    symbols: list[Raw] = []
-    data: list[Raw] = []
+    symbols: list[Raw] | None = None
+    data: list[Raw] | None = None
 
 
 _decode_message = msgspec.json.Decoder(_Message).decode
@@ -508,9 +508,9 @@ class Mexc(Exchange):
 
     def list_instruments(self, payload: bytes) -> Iterable[Any]:
         found = _decode_listing(payload)
-        if not found.symbols and not found.data:
+        if found.symbols is None and found.data is None:
             raise msgspec.DecodeError("expected symbols or contracts, found none")
-        return [*found.symbols, *found.data]
+        return [*(found.symbols or ()), *(found.data or ())]
 
     def add_instrument(self, entry: Any, instruments: Instruments) -> None:
         if b'"baseCoin"' in bytes(entry):

@@ -311,6 +311,14 @@ def test_metadata():
     assert name_of("XBTC") == (None, "unknown")
 
 
+def test_a_list_of_one_market_may_be_empty_and_an_error_is_no_list():
+    instruments = Instruments()
+    assert MEXC.load_instruments(b'{"success":true,"code":0,"data":[]}', instruments) == []
+    with pytest.raises(DecodeError, match="expected symbols or contracts"):
+        MEXC.load_instruments(b'{"success":false,"code":510,"message":"too frequent"}', instruments)
+    assert len(instruments) == 0
+
+
 def test_spot_and_futures_are_two_sockets_with_pings_of_their_own():
     """Trap 11."""
     instruments = Instruments()

@@ -64,7 +64,29 @@ CASES = [
     Case("kraken", ("BTC/USD", "ETH/USD"), "book-1000:BTC/USD", resolution=US, checked=10),
     Case("kraken-futures", ("PF_XBTUSD", "PF_ETHUSD"), "book:PF_XBTUSD", field="seq", is_in_parts=True),
     Case("kucoin", ("BTC-USDT", "ETH-USDT"), "/market/level2:BTC-USDT", field="sequenceEnd", has_rest_books=True),
+    Case(
+        "mexc",
+        ("BTCUSDT", "ETHUSDT"),
+        "aggre.depth@10ms:BTCUSDT",
+        field="toVersion",
+        has_rest_books=True,
+        has_update_ids=True,
+    ),
     Case("okx", ("BTC-USDT", "ETH-USDT"), "books:BTC-USDT", field="bids"),
+]
+
+
+# Other markets of the same exchanges, with messages of their own.
+MORE_CASES = [
+    Case(
+        "mexc",
+        ("BTC_USDT", "ETH_USDT"),
+        "depth:BTC_USDT",
+        ("book", "trade"),
+        field="version",
+        has_rest_books=True,
+        has_update_ids=True,
+    ),
 ]
 
 

@@ -23,7 +23,7 @@ from feeds.simulator.order_flow import FlowConfig
 from feeds.simulator.server import SimulatedExchange, find_simulator, simulated_ids
 from feeds.subscription import Subscription
 
-from .judging import CASES, Case, Judge, Truth
+from .judging import CASES, MORE_CASES, Case, Judge, Truth
 
 QUICK = FeedConfig(
     silence_timeout=5.0,
@@ -125,7 +125,7 @@ async def running(case: Case, tmp_path: Path, *given: Any) -> AsyncIterator[Run]
     assert session.replay(EventHandler(), path, policy=policy).is_same
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *MORE_CASES], ids=str)
 async def test_a_live_feed_has_the_true_books(case: Case, tmp_path: Path) -> None:
     async with running(case, tmp_path) as run:
         await run.until(lambda: len(run.judge.trades) > 20 and ("quote" not in case.channels or run.judge.quotes))
@@ -156,7 +156,7 @@ def losses(case: Case) -> Iterator[faults.AnyFault]:
         yield faults.WrongChecksum(symbol)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if list(losses(case))], ids=str)
+@pytest.mark.parametrize("case", [case for case in [*CASES, *MORE_CASES] if list(losses(case))], ids=str)
 async def test_a_loss_is_seen_and_costs_its_symbol_alone(case: Case, tmp_path: Path) -> None:
     struck, other = case.symbols
     async with running(case, tmp_path) as run:
@@ -210,7 +210,7 @@ async def test_no_book_is_wrong_after_messages_that_cannot_be_read(case: Case, t
     assert sum(problem.count for problem in run.report.problems.values()) == 8
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *MORE_CASES], ids=str)
 async def test_books_come_back_with_the_connection(case: Case, tmp_path: Path) -> None:
     losing: list[list[faults.AnyFault]] = [
         [faults.Disconnect()],

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from feeds.simulator.exchanges.mexc import protobuf as written_by_mexc
 from feeds.simulator.generated import GeneratedExchange, GeneratedSession
 from feeds.simulator.order_flow import NS_PER_SECOND, Book, FlowConfig
 from feeds.simulator.protocol import PolicyViolation, Refused
@@ -719,6 +720,164 @@ def test_channels_of_bitfinex_are_few_and_have_numbers() -> None:
     assert ask(session, bitfinex_book(symbols[30]))[0]["event"] == "subscribed"
 
 
+Fields = dict[int, list[Any]]
+
+
+def protobuf(data: bytes) -> Fields:
+    """Read a protobuf message, and the messages in it, by the numbers of their fields."""
+    found: Fields = {}
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            value |= (data[at] & 127) << shift
+            at, shift = at + 1, shift + 7
+            if data[at - 1] < 128:
+                return value
+
+    while at < len(data):
+        tag = varint()
+        value: Any = varint()
+        if tag & 7 == 2:
+            at, value = at + value, data[at : at + value]
+        found.setdefault(tag >> 3, []).append(value)
+    assert at == len(data)
+    return found
+
+
+def mexc(exchange: GeneratedExchange, *topics: str) -> GeneratedSession:
+    session = exchange.connect("/ws")
+    names = [f"spot@public.{topic}" for topic in topics]
+    answers = ask(session, {"method": "SUBSCRIPTION", "params": names})
+    assert answers == [{"id": 0, "code": 0, "msg": ",".join(names)}]
+    return session
+
+
+def sent(exchange: GeneratedExchange, session: GeneratedSession, seconds: float = 1.0) -> Iterator[Fields]:
+    """Yield what a client of MEXC's spot gets."""
+    for batch in exchange.source.poll(exchange.source.flow.ts_event + round(seconds * NS_PER_SECOND)):
+        for message in batch.messages:
+            if (payload := session.encode(message)) is not None:
+                assert message.is_binary
+                yield protobuf(payload)
+
+
+def mexc_levels(fields: Fields, number: int) -> list[tuple[str, str]]:
+    found = [protobuf(level) for level in fields.get(number, [])]
+    return [(level[1][0].decode(), level[2][0].decode()) for level in found]
+
+
+def test_mexc_writes_protobuf_as_the_reference_has_it() -> None:
+    topic, kind = "spot@public.aggre.depth.v3.api.pb@10ms@BTCUSDT", "spot@public.aggre.depth.v3.api.pb@10ms"
+    depths = {
+        "asks": [{"price": "61760.5", "quantity": "0"}],
+        "bids": [{"price": "61759.73", "quantity": "0.0001778"}],
+        "eventType": kind,
+        "fromVersion": "74891313263",
+        "toVersion": "74891313265",
+    }
+    fields = {"channel": topic, "publicAggreDepths": depths, "symbol": "BTCUSDT", "sendTime": 1782208005090}
+    assert written_by_mexc(fields).hex() == (
+        "0a2e73706f74407075626c69632e61676772652e64657074682e76332e6170692e70624031306d734042544355534454ca13670a0c0a0736"
+        "313736302e3512013012150a0836313735392e37331209302e303030313737381a2673706f74407075626c69632e61676772652e6465"
+        "7074682e76332e6170692e70624031306d73220b37343839313331333236332a0b37343839313331333236351a074254435553445430"
+        "e287809fef33"
+    )
+
+
+@pytest.mark.parametrize("wait", [0.05, 0.17, 0.333])
+def test_a_snapshot_of_mexc_joins_the_stream_at_any_moment(wait: float) -> None:
+    exchange = make("mexc", "BTCUSDT", "ETHUSDT")
+    session = mexc(exchange, "aggre.depth.v3.api.pb@100ms@BTCUSDT")
+    waiting = list(sent(exchange, session, wait))
+    snapshot = json.loads(exchange.rest("/api/v3/depth?symbol=BTCUSDT&limit=5000", exchange.source.flow.ts_event).body)
+    bids, asks = Side(), Side()
+    apply(bids, snapshot["bids"])
+    apply(asks, snapshot["asks"])
+    last, applied = snapshot["lastUpdateId"], 0
+    for message in [*waiting, *sent(exchange, session)]:
+        assert (message[3], len(message[6])) == ([b"BTCUSDT"], 1)
+        assert message[1] == [b"spot@public.aggre.depth.v3.api.pb@100ms@BTCUSDT"]
+        body = protobuf(message[313][0])
+        begin, end = int(body[4][0]), int(body[5][0])
+        if end <= last:
+            continue
+        assert begin <= last + 1 if not applied else begin == last + 1
+        apply(asks, mexc_levels(body, 1))
+        apply(bids, mexc_levels(body, 2))
+        last, applied = end, applied + 1
+    assert applied >= 9
+    assert (bids, asks) == true(exchange, exchange.source.flow.book_at("BTCUSDT", last))
+
+
+def test_mexc_collects_deals_and_best_prices_of_a_period() -> None:
+    exchange = make("mexc", "BTCUSDT")
+    topics = ("aggre.deals.v3.api.pb@100ms", "aggre.bookTicker.v3.api.pb@100ms")
+    session = mexc(exchange, *(f"{topic}@BTCUSDT" for topic in topics), "limit.depth.v3.api.pb@BTCUSDT@5")
+    received = list(sent(exchange, session, 0.999))
+    for number, least in ((314, 5), (315, 9), (303, 9)):
+        assert least <= sum(number in message for message in received) <= 10
+    deals = [protobuf(deal) for message in received if 314 in message for deal in protobuf(message[314][0])[1]]
+    assert len(deals) > 20
+    assert {deal[3][0] for deal in deals} == {1, 2}
+    quotes = [protobuf(message[315][0]) for message in received if 315 in message]
+    tops = [protobuf(message[303][0]) for message in received if 303 in message]
+    for quote, top in zip(quotes, tops, strict=True):
+        assert [len(mexc_levels(top, side)) for side in (1, 2)] == [5, 5]
+        assert (quote[1][0].decode(), quote[2][0].decode()) == mexc_levels(top, 2)[0]
+        assert (quote[3][0].decode(), quote[4][0].decode()) == mexc_levels(top, 1)[0]
+
+
+def test_mexc_has_room_for_thirty_topics_and_no_patience_without_any() -> None:
+    exchange = make("mexc", *(f"{letter}{last}USDT" for letter in "ABCDEF" for last in "ABCDEF"))
+    topics = [f"spot@public.aggre.deals.v3.api.pb@10ms@{symbol}" for symbol in exchange.markets][:31]
+    session = exchange.connect("/ws")
+    taken, refused = ask(session, {"method": "SUBSCRIPTION", "params": topics})
+    assert taken["msg"] == ",".join(topics[:30])
+    assert refused["msg"].startswith(f"Not Subscribed successfully! [{topics[30]}].")
+    (answer,) = ask(session, {"method": "UNSUBSCRIPTION", "params": topics[:30]})
+    assert answer["msg"] == ",".join(topics[:30])
+    session.count_frame(29 * NS_PER_SECOND)
+    assert [session.beat(second * NS_PER_SECOND, START_NS) for second in range(30)] == [[]] * 30
+    with pytest.raises(PolicyViolation):
+        session.beat(30 * NS_PER_SECOND, START_NS)
+
+
+def test_futures_of_mexc_are_json_on_a_socket_of_their_own() -> None:
+    exchange = make("mexc", "BTC_USDT", "BTCUSDT")
+    session = exchange.connect("/edge")
+    (ack,) = ask(session, {"method": "sub.depth", "param": {"symbol": "BTC_USDT"}})
+    assert ack == {"channel": "rs.sub.depth", "data": "success", "ts": START_NS // 1_000_000}
+    ask(session, {"method": "sub.depth.full", "param": {"symbol": "BTC_USDT", "limit": 5}})
+    ask(session, {"method": "sub.deal", "param": {"symbol": "BTC_USDT"}})
+    _, ticker = ask(session, {"method": "sub.ticker", "param": {"symbol": "BTC_USDT"}})
+    assert (ticker["channel"], ticker["data"]["bid1"] < ticker["data"]["ask1"]) == ("push.ticker", True)
+    snapshot = json.loads(exchange.rest("/api/v1/contract/depth/BTC_USDT", START_NS).body, parse_float=Decimal)["data"]
+    bids, asks = Side(), Side()
+    last, applied, deals = snapshot["version"], 0, 0
+    for side, levels in ((bids, snapshot["bids"]), (asks, snapshot["asks"])):
+        apply(side, levels)
+    for message in messages(exchange, session):
+        data = message["data"]
+        deals += message["channel"] == "push.deal" and len(data)
+        if message["channel"] == "push.depth.full":
+            assert (len(data["bids"]), len(data["asks"])) == (5, 5)
+        if message["channel"] != "push.depth":
+            continue
+        assert (data["begin"], data["version"]) == (last + 1, data["end"])
+        apply(bids, data["bids"])
+        apply(asks, data["asks"])
+        last, applied = data["end"], applied + 1
+    assert (applied, deals > 20) == (5, True)
+    assert (bids, asks) == true(exchange, exchange.source.flow.book_at("BTC_USDT", last))
+    assert ask(session, {"method": "sub.nothing", "param": {"symbol": "BTC_USDT"}}) == []
+    assert session.beat(0, START_NS) == session.beat(59 * NS_PER_SECOND, START_NS) == []
+    with pytest.raises(PolicyViolation):  # though data flow
+        session.beat(60 * NS_PER_SECOND, START_NS)
+
+
 def test_one_bad_stream_of_gemini_fails_all_of_its_request() -> None:
     session = make("gemini", "btcusd").connect("/?snapshot=-1")
     request = {"id": 4, "method": "SUBSCRIBE", "params": ["btcusd@trade", "nope@trade"]}
@@ -874,6 +1033,24 @@ def test_hyperliquid_cuts_off_who_asks_for_a_coin_that_there_is_not() -> None:
             {"event": "error", "code": 10300, "msg": "symbol: invalid", "symbol": "tNONOUSD"},
         ),
         ("bitfinex", "/ws/2", bitfinex_book("tBTCUSD", "7"), {"event": "error", "code": 10300}),
+        ("mexc", "/ws", b"{", {"msg": "msg format invalid"}),
+        (
+            "mexc",
+            "/ws",
+            {"method": "SUBSCRIPTION", "params": ["spot@public.aggre.deals.v3.api.pb@10ms@NOUSDT"]},
+            {
+                "code": 0,
+                "msg": "Not Subscribed successfully! [spot@public.aggre.deals.v3.api.pb@10ms@NOUSDT]."
+                "  Reason\N{FULLWIDTH COLON} Blocked! ",
+            },
+        ),
+        (
+            "mexc",
+            "/edge",
+            {"method": "sub.deal", "param": {"symbol": "NO_USDT"}},
+            {"channel": "rs.error", "data": "Contract [NO_USDT] not exists"},
+        ),
+        ("mexc", "/edge", {"method": "sub.deal", "param": {"symbol": "BTCUSDT"}}, {"channel": "rs.error"}),
     ],
 )
 def test_bad_requests_get_the_answer_of_the_exchange(
@@ -897,6 +1074,8 @@ def test_bad_requests_get_the_answer_of_the_exchange(
         ("bitstamp", "/", b'{"event":"bts:heartbeat"}', b'"success"'),
         ("hyperliquid", "/ws", b'{"method":"ping"}', b'"pong"'),
         ("bitfinex", "/ws/2", b'{"event":"ping","cid":7}', b'{"event":"pong","ts":1700000000000,"cid":7}'),
+        ("mexc", "/ws", b'{"method":"PING"}', b'{"id":0,"code":0,"msg":"PONG"}'),
+        ("mexc", "/edge", b'{"method":"ping"}', b'{"channel":"pong","data":1700000000000,"ts":1700000000000}'),
         ("gemini", "/", b'{"id":"ping","method":"ping"}', b'{"id":"ping","status":200}'),
     ],
 )
