@@ -181,7 +181,7 @@ class Bitfinex(GeneratedExchange):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.channel_numbers = count(204_928)
+        self.channel_numbers = count(204_928)  # of all connections: the same channel has another one on each
 
     def market(self, symbol: str) -> Market:
         base, colon, quote = symbol[1:].partition(":")
