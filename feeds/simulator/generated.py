@@ -264,6 +264,21 @@ class RecentTradeStream(TradeStream):
         return [self._exchange.backlog(self, now_ns, recent[::-1]).encode()]
 
 
+class BacklogTrades(TradeStream):
+    """Every fill; a later subscriber gets the newest first, as far as the stream has been there."""
+
+    def __init__(self, exchange: "GeneratedExchange", key: str, symbol: str, backlog: int) -> None:
+        super().__init__(exchange, key, symbol)
+        self._past: deque[tuple[int, Fill]] = deque(maxlen=backlog)
+
+    def on_update(self, update: Update, out: list[Message]) -> None:
+        super().on_update(update, out)
+        self._past.extend((update.ts_event, fill) for fill in update.fills)
+
+    def first(self, now_ns: int) -> list[bytes]:
+        return [text.encode() for text in self._exchange.backlog(self, list(self._past))]
+
+
 class GeneratedSource(Source):
     """Order flow as streams, which exist while they have subscribers and cost nothing otherwise."""
 
@@ -385,6 +400,7 @@ class GeneratedSession(Session):
         self._names: dict[str, None] = {}
         self._heard_ns: int | None = None
         self._was_served = False
+        self.ending: PolicyViolation | None = None  # the next beat ends the connection, behind what was answered
         self._received: deque[int] = deque(maxlen=self.messages_per_second)
 
     def open(self, now_ns: int) -> list[bytes]:
@@ -438,6 +454,8 @@ class GeneratedSession(Session):
         received.append(monotonic_ns)
 
     def beat(self, monotonic_ns: int, now_ns: int) -> list[bytes]:
+        if self.ending is not None:
+            raise self.ending
         if self._heard_ns is None or (self.data_keeps_alive and self._was_served):
             self._heard_ns = monotonic_ns
         self._was_served = False
@@ -524,6 +542,10 @@ class GeneratedExchange(ExchangeProtocol):
     @abstractmethod
     def trades(self, stream: TradeStream, ts_event: int, fills: Sequence[Fill]) -> Sequence[str]:
         """Write the trades of one order."""
+
+    def backlog(self, stream: BacklogTrades, past: Sequence[tuple[int, Fill]]) -> Sequence[str]:
+        """Write what a new subscriber gets of past trades, given with their times, oldest first."""
+        raise NotImplementedError(f"{self.name} has no trades of the past")
 
     @abstractmethod
     def quote(self, stream: QuoteStream, ts_event: int, top: Top, update_id: int) -> str:

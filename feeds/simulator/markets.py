@@ -32,6 +32,8 @@ _USD = {
     "EUR": 1.09,
     "GBP": 1.28,
     "TRY": 0.03,
+    "JPY": 0.0067,
+    "KRW": 0.00072,
 }
 # Longest first where one ends with another: BTCFDUSD is BTC/FDUSD and not BTCFD/USD.
 _QUOTES = ("FDUSD", "USDT", "USDC", "TUSD", "BUSD", "USD", "EUR", "GBP", "TRY", "BTC", "ETH", "BNB")

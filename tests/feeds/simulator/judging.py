@@ -73,6 +73,7 @@ CASES = [
         has_update_ids=True,
     ),
     Case("okx", ("BTC-USDT", "ETH-USDT"), "books:BTC-USDT", field="bids"),
+    Case("upbit", ("KRW-BTC", "KRW-ETH"), "orderbook:KRW-BTC", ("book", "trade"), depth=30),
 ]
 
 

@@ -216,7 +216,7 @@ def rest_books(case: Case) -> str | None:
 
 
 def refusals(case: Case) -> str | None:
-    return None if simulator(case).refuses_subscriptions else "unknown symbols are acknowledged and stay silent"
+    return None if simulator(case).refuses_subscriptions else "unknown symbols are not refused: they stay silent"
 
 
 def inject(make: Callable[[Run], faults.AnyFault]) -> Callable[[Run], object]:

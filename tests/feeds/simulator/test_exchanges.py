@@ -254,7 +254,9 @@ async def test_a_symbol_goes_and_comes_back_and_the_other_does_not_notice(case: 
     assert run.report.problems == {}
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if find_simulator(case.exchange).refuses_subscriptions], ids=str
+)
 async def test_a_refused_subscription_ends_the_session_with_its_reason(case: Case, tmp_path: Path) -> None:
     with pytest.raises(SubscriptionRefused):
         async with running(case, tmp_path, faults.RefuseSubscription(case.symbols[0], times=9)) as run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from decimal import Decimal
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from feeds.simulator.exchanges.mexc import protobuf as written_by_mexc
+from feeds.simulator.exchanges.upbit import double
 from feeds.simulator.generated import GeneratedExchange, GeneratedSession
 from feeds.simulator.order_flow import NS_PER_SECOND, Book, FlowConfig
 from feeds.simulator.protocol import PolicyViolation, Refused
@@ -893,6 +895,108 @@ def test_hyperliquid_cuts_off_who_asks_for_a_coin_that_there_is_not() -> None:
     assert caught.value.code == 1006
 
 
+def upbit_sides(exchange: GeneratedExchange, message: Any) -> tuple[Side, Side]:
+    """Return the levels of units; those that are missing on one side are zeros."""
+    bids, asks = (
+        {unit[f"{side}_price"]: unit[f"{side}_size"] for unit in message["orderbook_units"] if unit[f"{side}_price"]}
+        for side in ("bid", "ask")
+    )
+    assert [sum(side.values()) for side in (bids, asks)] == [message["total_bid_size"], message["total_ask_size"]]
+    return bids, asks
+
+
+@pytest.mark.parametrize(("name", "code", "depth"), [("upbit", "KRW-BTC", 30), ("upbit", "KRW-BTC.5", 5)])
+def test_books_of_korea_are_whole_tops_of_which_the_first_is_marked(name: str, code: str, depth: int) -> None:
+    exchange = make(name, "KRW-BTC", "KRW-ETH")
+    session = exchange.connect("/websocket/v1")
+    assert session.sends_binary
+    (first,) = ask(session, [{"ticket": "t"}, {"type": "orderbook", "codes": [code]}])
+    assert first["stream_type"] == "SNAPSHOT"
+    seen = 0
+    for message in messages(exchange, session):
+        assert (message["type"], message["code"], message["stream_type"]) == ("orderbook", "KRW-BTC", "REALTIME")
+        assert upbit_sides(exchange, message) == true(exchange, exchange.source.flow.book("KRW-BTC", levels=depth))
+        seen += 1
+    assert seen == 10
+
+
+@pytest.mark.parametrize("name", ["upbit"])
+def test_a_request_in_korea_replaces_the_one_before(name: str) -> None:
+    exchange = make(name, "KRW-BTC", "KRW-ETH")
+    session = exchange.connect("/websocket/v1")
+    books = {"type": "orderbook", "codes": ["KRW-BTC", "KRW-NOPE"]}
+    assert ask(session, [{"ticket": "t"}, books | {"isOnlyRealtime": True}]) == []
+    assert session.streams == ["orderbook:KRW-BTC"]
+    trades = [{"ticket": "t"}, {"type": "trade", "codes": ["KRW-BTC"]}]
+    assert ask(session, trades) == []  # none that it remembers
+    assert session.streams == ["trade:KRW-BTC"]
+    *_, last = messages(exchange, session)
+    (past,) = ask(exchange.connect("/websocket/v1"), trades)
+    assert (past["sequential_id"], past["stream_type"]) == (last["sequential_id"], "SNAPSHOT")
+    assert len(ask(session, [{"ticket": "t"}, books | {"isOnlySnapshot": True}])) == 1
+    assert session.streams == []
+
+
+@pytest.mark.parametrize("name", ["upbit"])
+def test_a_bad_request_in_korea_ends_the_connection(name: str) -> None:
+    session = make(name).connect("/websocket/v1")
+    ask(session, b"{")
+    with pytest.raises(PolicyViolation) as caught:
+        session.beat(1, START_NS)
+    assert caught.value.code == 1000
+
+
+def test_upbit_writes_doubles_and_short_names() -> None:
+    """The names are those of a recording of 2021, and what has come since."""
+    exchange = make("upbit", "KRW-BTC")
+    session = exchange.connect("/websocket/v1")
+    kinds = [{"type": kind, "codes": ["KRW-BTC"]} for kind in ("orderbook", "trade")]
+    (text,) = session.receive(json.dumps([{"ticket": "t"}, *kinds, {"format": "SIMPLE"}]).encode(), START_NS)
+    assert re.match(
+        rb'{"ty":"orderbook","cd":"KRW-BTC","tms":\d+,"tas":\d\.\d+,"tbs":\d\.\d+,"obu":\[{"ap":8\.\d+E7,"bp":', text
+    )
+    trade = next(message for message in messages(exchange, session) if message["ty"] == "trade")
+    names = "ty cd tms td ttm ttms tp tv ab pcp c cp sid bap bas bbp bbs st"
+    assert " ".join(trade) == names
+    assert trade["tp"] - trade["pcp"] == (trade["cp"] if trade["c"] == "RISE" else -trade["cp"])
+    assert [double(text) for text in ("116539000", "127", "0.00079276", "0.00000006", "0.001", "0")] == [
+        "1.16539E8",
+        "127.0",
+        "7.9276E-4",
+        "6E-8",
+        "0.001",
+        "0.0",
+    ]
+
+
+@pytest.mark.parametrize(("name", "allowed", "seconds"), [("upbit", 5, 1), ("upbit", 100, 60)])
+async def test_a_client_that_sends_too_much_is_disconnected(name: str, allowed: int, seconds: int) -> None:
+    exchange = make(name)
+    session = exchange.connect(exchange.paths[0])
+    step = seconds * NS_PER_SECOND // allowed - 1
+    for number in range(allowed):
+        session.count_frame(number * step)
+    with pytest.raises(PolicyViolation) as caught:
+        session.count_frame(allowed * step)
+    assert caught.value.code == 1008
+
+
+def test_upbit_tells_that_it_is_up_every_ten_seconds_once_it_was_asked() -> None:
+    session = make("upbit").connect("/websocket/v1")
+    session.count_frame(0)
+    session.receive(b"PING", START_NS)
+    beats = [session.beat(second * NS_PER_SECOND, START_NS) for second in range(1, 100)]
+    assert [second for second, beat in enumerate(beats, 1) if beat] == list(range(10, 100, 10))
+
+
+def test_upbit_answers_requests_for_books_by_rest() -> None:
+    exchange = make("upbit", "KRW-BTC", "KRW-ETH")
+    eth, btc = json.loads(exchange.rest("/v1/orderbook?markets=KRW-ETH,KRW-BTC", START_NS).body, parse_float=Decimal)
+    assert (eth["market"], btc["market"]) == ("KRW-ETH", "KRW-BTC")
+    assert upbit_sides(exchange, btc) == true(exchange, exchange.source.flow.book("KRW-BTC", levels=30))
+    assert exchange.rest("/v1/orderbook?markets=KRW-NO", START_NS).status == 404
+
+
 @pytest.mark.parametrize(
     ("name", "path", "request_", "answer"),
     [
@@ -1051,6 +1155,22 @@ def test_hyperliquid_cuts_off_who_asks_for_a_coin_that_there_is_not() -> None:
             {"channel": "rs.error", "data": "Contract [NO_USDT] not exists"},
         ),
         ("mexc", "/edge", {"method": "sub.deal", "param": {"symbol": "BTCUSDT"}}, {"channel": "rs.error"}),
+        *(
+            (
+                name,
+                "/websocket/v1",
+                request,
+                {"error": {"name": error, "message": message}},
+            )
+            for name in ("upbit",)
+            for request, error, message in (
+                (b"{", "WRONG_FORMAT", "Format 이 맞지 않습니다."),
+                ([], "NO_TICKET", "티켓이 존재하지 않거나, 유효하지 않습니다."),
+                ([{"ticket": "t"}], "NO_TYPE", "type 필드가 존재하지 않습니다."),
+                ([{"ticket": "t"}, {"type": "trade"}], "NO_CODES", "codes 필드가 존재하지 않습니다."),
+                ([{"ticket": "t"}, {"type": "trade", "codes": []}], "INVALID_PARAM", "codes 필드가 비어 있습니다."),
+            )
+        ),
     ],
 )
 def test_bad_requests_get_the_answer_of_the_exchange(
@@ -1077,6 +1197,7 @@ def test_bad_requests_get_the_answer_of_the_exchange(
         ("mexc", "/ws", b'{"method":"PING"}', b'{"id":0,"code":0,"msg":"PONG"}'),
         ("mexc", "/edge", b'{"method":"ping"}', b'{"channel":"pong","data":1700000000000,"ts":1700000000000}'),
         ("gemini", "/", b'{"id":"ping","method":"ping"}', b'{"id":"ping","status":200}'),
+        ("upbit", "/websocket/v1", b"PING", b'{"status":"UP"}'),
     ],
 )
 def test_pings_of_the_client_are_answered(name: str, path: str, ping: bytes, pong: bytes) -> None:
@@ -1090,6 +1211,7 @@ def test_pings_of_the_client_are_answered(name: str, path: str, ping: bytes, pon
         *("okx", "kraken", "kraken-futures", "bybit", "bybit-spot", "bitget", "gateio", "gateio-futures"),
         *("coinbase", "coinbase-advanced", "hyperliquid"),
     ],
+    "name", ["okx", "kraken", "bybit", "bitget", "gateio", "coinbase", "coinbase-advanced", "hyperliquid", "upbit"]
 )
 def test_a_client_that_is_silent_for_too_long_is_disconnected(name: str) -> None:
     exchange = make(name)
