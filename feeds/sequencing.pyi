@@ -88,4 +88,4 @@ class ReorderedCounter:
         """Move on to `number`; False where it shows that messages are missing: more than `slack` below it."""
 
 class NonDecreasingSequence(Sequence):
-    """Ids of a counter that instruments share: they never decrease, and tell nothing of what was missed."""
+    """Ids of a counter that instruments share: they never decrease, and tell nothing of what was missed between two."""

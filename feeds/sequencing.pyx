@@ -259,13 +259,17 @@ class ReorderedCounter:
 cdef class NonDecreasingSequence(Sequence):
     """Ids of a counter that instruments share: they never decrease, grow by any amount, and tell nothing of what was missed.
 
-    Phemex (`sequence`): a delta below the last message is older than the book and ignored; every other is the next one. One
-    with the id of the snapshot may be in it already, which changes nothing: quantities are absolute.
+    Phemex (`sequence`):
+
+    1. Deltas below the snapshot are older than the book and ignored. One with its id may be in it already, which changes
+       nothing: quantities are absolute.
+    2. One below the delta before it came behind a newer one, or the counter began anew: what it would have changed is missing.
+    3. Every other is the next one.
     """
 
     cdef Verdict check(self, BookDelta delta) noexcept:
         if delta.last_id < self.last_id:
-            return OLD
+            return OLD if self.awaiting_first else MISSED        # steps 1 and 2
         self.awaiting_first = False
         self.last_id = delta.last_id
         return APPLY

@@ -159,6 +159,7 @@ _decode_product = msgspec.json.Decoder(_Product).decode
 class PhemexDecoder(MessageDecoder):
     """Decodes both families of channels."""
 
+    unnumbered = re.compile(rb'^\{"(book|depth)":')  # `sequence` has holes
     silent_kinds: ClassVar[dict[str, str]] = {
         "ack": "a subscription is confirmed",
         "pong": "the answer to our ping",

@@ -191,10 +191,10 @@ def test_what_is_awaited_is_missing_when_the_slack_ends():
 # NonDecreasingSequence
 
 
-def test_ids_that_do_not_decrease_tell_what_is_old_and_nothing_else():
+def test_ids_that_do_not_decrease_tell_what_is_old_and_what_came_too_late():
     sequence = joined(NonDecreasingSequence, 100)
     verdicts = [judge(sequence, -1, last) for last in (99, 100, 101, 101, 500, 499)]
-    assert verdicts == [OLD, APPLY, APPLY, APPLY, APPLY, OLD]
+    assert verdicts == [OLD, APPLY, APPLY, APPLY, APPLY, MISSED]
 
 
 # GrowingSequence; T = 100

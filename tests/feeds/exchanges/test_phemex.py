@@ -174,12 +174,30 @@ def test_sequence_tells_only_what_is_old(pipeline):
     assert (
         play(pipeline, start, book("incremental", 100, [("9", "1")]), book("incremental", 500, [("8", "1")])) == "LIVE"
     )
-    assert play(pipeline, book("incremental", 499, [("7", "1")])) == "LIVE"
     (kept,) = pipeline.books.books
-    assert ([level.price for level in kept.bids()], pipeline.books.old, pipeline.books.gaps) == ([10, 9, 8], 1, 0)
-    play(pipeline, book("snapshot", 500, [("5", "1")], [("6", "1")]))
-    assert [level.price for level in kept.bids()] == [5]
+    assert [level.price for level in kept.bids()] == [10, 9, 8]
+    play(pipeline, book("snapshot", 500, [("5", "1")], [("6", "1")]), book("incremental", 499, [("7", "1")]))
+    assert ([level.price for level in kept.bids()], pipeline.books.old, pipeline.books.gaps) == ([5], 1, 0)
     assert PHEMEX.new_sequence is NonDecreasingSequence
+
+
+def test_a_change_behind_a_newer_one_is_a_gap(pipeline):
+    start = book("snapshot", 100, [("10", "1")], [("11", "1")])
+    play(pipeline, start, book("incremental", 102, [("9", "1")]))
+    assert play(pipeline, book("incremental", 101, [("8", "1")])) == "GAP"
+    assert pipeline.decoder.has_requests
+    assert play(pipeline, book("snapshot", 103, [("5", "1")], [("6", "1")])) == "LIVE"
+
+
+@pytest.mark.parametrize(("symbol", "level"), [("ETHUSDT", ["10", "1"]), ("BTCUSD", [100000, 1])])
+def test_a_message_of_a_book_that_cannot_be_read_is_a_gap_of_all(pipeline, symbol, level):
+    """Its symbol stands at its end, and no later message shows that it is missing."""
+    play(pipeline, book("snapshot", 1, [level], symbol=symbol))
+    message = book("incremental", 2, [level], symbol=symbol)
+    if symbol == "BTCUSD":
+        message = dump(book={"asks": [], "bids": [level]}, depth=30, sequence=2, symbol=symbol, type="incremental")
+    assert play(pipeline, message[: len(message) * 2 // 3]) == "GAP"
+    assert play(pipeline, book("snapshot", 3, [level], symbol=symbol), trades("incremental", [["?"]])) == "LIVE"
 
 
 @pytest.mark.parametrize(("depth", "count"), [(30, 30), (0, 31)])
