@@ -220,7 +220,7 @@ class FaultPlan:
         for kind, field in (
             (WrongChecksum, self._protocol.checksum_field),
             (SequenceReset, self._protocol.sequence_fields),
-            (UnknownEnum, self._protocol.enum_field),
+            (UnknownEnum, self._protocol.enum_field or self._protocol.enum_front),
             (RefuseSubscription, self._protocol.refuses_subscriptions),
         ):
             if isinstance(fault, kind) and not field:
@@ -323,7 +323,8 @@ class FaultPlan:
             elif isinstance(fault, NewField):
                 copies = [_with_data(copy, copy.data[:-1] + b',"simulated":{"new":[1,null]}}') for copy in copies]
             elif isinstance(fault, UnknownEnum):
-                word = rf'("{self._protocol.enum_field}":)"[^"]*"'.encode()
+                front = self._protocol.enum_front or f'"{self._protocol.enum_field}":'
+                word = rf'({front})"[^"]*"'.encode()
                 copies = [_with_data(copy, re.sub(word, rb'\1"simulated"', copy.data)) for copy in copies]
             elif isinstance(fault, UnknownEvent):
                 strange.append(self._protocol.unknown_event(now_ns + self._protocol.source.skew_ns))

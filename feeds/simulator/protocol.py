@@ -172,6 +172,7 @@ class ExchangeProtocol(ABC):
     checksum_field: str | None = None
     sequence_fields: Sequence[str] = ()
     enum_field: str | None = None
+    enum_front: str | None = None  # a pattern of what stands in front of such a word, where it has no name
     refuses_subscriptions = False
     refuses: Callable[[str, int], bool] = staticmethod(lambda symbol, now_ns: False)  # a subscription, by a fault
     ws_url = ""  # where clients reach the WebSockets, for replies that say so; whoever serves it sets this

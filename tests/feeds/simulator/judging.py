@@ -30,6 +30,7 @@ class Case(msgspec.Struct, frozen=True):
     is_in_parts: bool = False  # one change of a book comes in several messages
     has_update_ids: bool = False  # those of the order flow, in books too
     unlisted: str = "unknown_symbol"  # what a message about a symbol that is not listed is counted as
+    repeats: float = 0.0  # seconds after which books come whole again, where nothing shows that a message is missing
     checked: int | None = None  # levels of which the protocol shows that they are right; None: all
 
     def __str__(self) -> str:
@@ -73,6 +74,7 @@ CASES = [
         has_update_ids=True,
     ),
     Case("okx", ("BTC-USDT", "ETH-USDT"), "books:BTC-USDT", field="bids"),
+    Case("phemex", ("BTCUSD", "ETHUSDT"), "orderbook.0:BTCUSD", ("book", "trade"), 1, repeats=60.0),
     Case("upbit", ("KRW-BTC", "KRW-ETH"), "orderbook:KRW-BTC", ("book", "trade"), depth=30),
 ]
 

@@ -47,6 +47,7 @@ NEEDED = {
     "coinbase": "changes",
     "coinbase-advanced": "events",
     "kraken": "data",
+    "phemex": "symbol",
 }
 
 ALL_CASES = [
@@ -190,6 +191,8 @@ def loss(case: Case) -> str | None:
     """Why nothing shows that a message is missing."""
     if reason := whole(case):
         return reason
+    if case.repeats:
+        return f"nothing in its messages shows it; whole books come every {case.repeats:g} s"
     sim = simulator(case)
     if sim.sequence_fields or sim.checksum_field or case.is_numbered_as_one:
         return None
@@ -208,7 +211,7 @@ def checksum(case: Case) -> str | None:
 
 
 def words(case: Case) -> str | None:
-    return None if simulator(case).enum_field else "its trades have no words"
+    return None if simulator(case).enum_field or simulator(case).enum_front else "its trades have no words"
 
 
 def rest_books(case: Case) -> str | None:
@@ -476,7 +479,7 @@ def expected_states(scenario: Scenario, case: Case) -> tuple[tuple[str, ...], tu
     elif scenario.name == "clock behind" and isinstance(sequence, GrowingSequence):
         struck = others = REPAIRED  # its numbers are times
     elif scenario.name in UNREADABLE and not whole(case):
-        struck, others = REPAIRED, REPAIRED if numbers(case) else ()
+        struck, others = REPAIRED, REPAIRED if numbers(case) or case.repeats else ()
     elif scenario.name == "gap" and case.is_numbered_as_one:
         others = REPAIRED
     elif scenario.missing is rest_books and loss(case):

@@ -895,6 +895,74 @@ def test_hyperliquid_cuts_off_who_asks_for_a_coin_that_there_is_not() -> None:
     assert caught.value.code == 1006
 
 
+def phemex_sides(symbol: str, message: Any) -> tuple[Any, Any]:
+    """Return the levels of a message in decimals."""
+    if symbol.endswith("USDT") and symbol[0] != "s":
+        return message["orderbook_p"]["bids"], message["orderbook_p"]["asks"]
+    price_scale, qty_scale = (8, 8) if symbol[0] == "s" else (4, 0)
+    bids, asks = (
+        [(Decimal(price).scaleb(-price_scale), Decimal(qty).scaleb(-qty_scale)) for price, qty in message["book"][side]]
+        for side in ("bids", "asks")
+    )
+    return bids, asks
+
+
+@pytest.mark.parametrize(
+    ("symbol", "method"), [("sBTCUSDT", "orderbook"), ("BTCUSD", "orderbook"), ("ETHUSDT", "orderbook_p")]
+)
+@pytest.mark.parametrize(("wanted", "depth"), [([], 30), ([True], 0), ([False, 5], 5)])
+def test_phemex_scales_and_numbers_books(symbol: str, method: str, wanted: list[Any], depth: int) -> None:
+    exchange = make("phemex", "sBTCUSDT", "BTCUSD", "ETHUSDT")
+    session = exchange.connect("/")
+    ack, snapshot = ask(session, {"id": 3, "method": f"{method}.subscribe", "params": [symbol, *wanted]})
+    assert ack == {"error": None, "id": 3, "result": {"status": "success"}}
+    assert snapshot["type"] == "snapshot"
+    bids, asks = Side(), Side()
+    seen, last = 0, 0
+    for message in [snapshot, *messages(exchange, session)]:
+        assert (message["symbol"], message["depth"], message["sequence"] >= last) == (symbol, depth, True)
+        assert message["timestamp"] >= START_NS
+        last = message["sequence"]
+        changes = phemex_sides(symbol, message)
+        apply(bids, changes[0])
+        apply(asks, changes[1])
+        book = true(exchange, exchange.source.flow.book_at(symbol, last))
+        assert (bids, asks) == tuple(dict(list(side.items())[: depth or None]) for side in book)
+        seen += 1
+    assert seen > 8
+
+
+def test_phemex_repeats_a_book_whole_every_minute() -> None:
+    exchange = find_simulator("phemex")(["BTCUSD"], flow=FlowConfig(levels=20, rate=30), start_ns=START_NS)
+    session = exchange.connect("/")
+    ask(session, {"id": 1, "method": "orderbook.subscribe", "params": ["BTCUSD", True]})
+    kinds = [(message["timestamp"], message["type"]) for message in messages(exchange, session, 60.0)]
+    assert [at for at, kind in kinds if kind == "snapshot"] == [START_NS + 40 * NS_PER_SECOND]  # a full minute
+    assert len(kinds) > 100
+
+
+def test_phemex_tells_a_later_subscriber_past_trades_newest_first_and_ends_all_subscriptions_of_a_kind() -> None:
+    exchange = make("phemex", "BTCUSD", "ETHUSDT")
+    session = exchange.connect("/")
+    for symbol, method in (("BTCUSD", "trade"), ("BTCUSD", "orderbook"), ("ETHUSDT", "trade_p")):
+        ask(session, {"id": 1, "method": f"{method}.subscribe", "params": [symbol]})
+    told = [row for message in messages(exchange, session) for row in message.get("trades", [])]
+    subscribe = {"id": 1, "method": "trade.subscribe", "params": ["BTCUSD"]}
+    _, backlog = ask(exchange.connect("/"), subscribe)
+    assert (backlog["type"], backlog["trades"]) == ("snapshot", told[::-1])
+    assert {side for _, side, _, _ in told} == {"Buy", "Sell"}
+    ask(session, {"id": 1, "method": "trade.unsubscribe", "params": []})
+    assert session.streams == ["orderbook.30:BTCUSD", "trade_p:ETHUSDT"]
+
+
+def test_phemex_refuses_the_21st_subscription() -> None:
+    symbols = [f"A{number}USDT" for number in range(21)]
+    session = make("phemex", *symbols).connect("/")
+    answers = [ask(session, {"id": 1, "method": "trade_p.subscribe", "params": [symbol]})[0] for symbol in symbols]
+    assert [answer["error"] for answer in answers[:20]] == [None] * 20
+    assert answers[20]["error"]["code"] == 6015
+
+
 def upbit_sides(exchange: GeneratedExchange, message: Any) -> tuple[Side, Side]:
     """Return the levels of units; those that are missing on one side are zeros."""
     bids, asks = (
@@ -969,7 +1037,7 @@ def test_upbit_writes_doubles_and_short_names() -> None:
     ]
 
 
-@pytest.mark.parametrize(("name", "allowed", "seconds"), [("upbit", 5, 1), ("upbit", 100, 60)])
+@pytest.mark.parametrize(("name", "allowed", "seconds"), [("upbit", 5, 1), ("upbit", 100, 60), ("phemex", 20, 1)])
 async def test_a_client_that_sends_too_much_is_disconnected(name: str, allowed: int, seconds: int) -> None:
     exchange = make(name)
     session = exchange.connect(exchange.paths[0])
@@ -1156,6 +1224,16 @@ def test_upbit_answers_requests_for_books_by_rest() -> None:
         ),
         ("mexc", "/edge", {"method": "sub.deal", "param": {"symbol": "BTCUSDT"}}, {"channel": "rs.error"}),
         *(
+            ("phemex", "/", request, {"error": {"code": 6001, "message": "invalid argument"}, "result": None})
+            for request in (
+                b"{",
+                {"id": 1, "method": "orderbook.subscribe", "params": ["BTCUSDT"]},  # of the other family
+                {"id": 1, "method": "orderbook_p.subscribe", "params": ["BTCUSDT", "ETHUSDT"]},
+                {"id": 1, "method": "orderbook_p.subscribe", "params": ["BTCUSDT", False, 7]},
+                {"id": 1, "method": "trade_p.subscribe", "params": ["NOUSDT"]},
+            )
+        ),
+        *(
             (
                 name,
                 "/websocket/v1",
@@ -1198,6 +1276,7 @@ def test_bad_requests_get_the_answer_of_the_exchange(
         ("mexc", "/edge", b'{"method":"ping"}', b'{"channel":"pong","data":1700000000000,"ts":1700000000000}'),
         ("gemini", "/", b'{"id":"ping","method":"ping"}', b'{"id":"ping","status":200}'),
         ("upbit", "/websocket/v1", b"PING", b'{"status":"UP"}'),
+        ("phemex", "/", b'{"id":0,"method":"server.ping","params":[]}', b'{"error":null,"id":0,"result":"pong"}'),
     ],
 )
 def test_pings_of_the_client_are_answered(name: str, path: str, ping: bytes, pong: bytes) -> None:
@@ -1212,6 +1291,7 @@ def test_pings_of_the_client_are_answered(name: str, path: str, ping: bytes, pon
         *("coinbase", "coinbase-advanced", "hyperliquid"),
     ],
     "name", ["okx", "kraken", "bybit", "bitget", "gateio", "coinbase", "coinbase-advanced", "hyperliquid", "upbit"]
+    ["okx", "kraken", "bybit", "bitget", "gateio", "coinbase", "coinbase-advanced", "hyperliquid", "upbit", "phemex"],
 )
 def test_a_client_that_is_silent_for_too_long_is_disconnected(name: str) -> None:
     exchange = make(name)
