@@ -224,6 +224,7 @@ class ReorderedCounter:
     1. A number above the last one + 1 leaves the numbers between awaited.
     2. One that comes late is no longer awaited; any other that is not above the last one was sent twice.
     3. One that is still awaited when a number more than `slack` above it comes is missing. With a slack of 0 that is at once.
+    4. With it all others that are awaited are given up: messages that are lost together are told together.
     """
 
     __slots__ = ("awaited", "last", "missed", "repeated")
@@ -248,9 +249,9 @@ class ReorderedCounter:
             first = max(last + 1, number - slack)
             missed = first - last - 1
             self.awaited.update(range(first, number))
-        late = {waiting for waiting in self.awaited if number - waiting > slack}
-        self.awaited -= late
-        missed += len(late)
+        if missed or any(number - waiting > slack for waiting in self.awaited):
+            missed += len(self.awaited)
+            self.awaited.clear()
         self.last = number
         self.missed += missed
         return missed == 0

@@ -9,12 +9,14 @@ import re
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Raw
 
 from feeds.decoder import Resubscribe
+from feeds.errors import DecodeError
 from feeds.events import Side
 from feeds.exchange import ConnectionPlan, Endpoints, Exchange, Older, Topic
 from feeds.instrument import Instrument, Instruments
@@ -153,7 +155,10 @@ _decode_batch = msgspec.json.Decoder(list[Raw]).decode
 _decode_listing = msgspec.json.Decoder(_Listing).decode
 _decode_listed = msgspec.json.Decoder(_Listed).decode
 
+_number = attrgetter("message_id")
 _Pairs = list[tuple[str, str]]
+# A message of a channel, cut off or not.
+_DATA = re.compile(rb'^\{"type":"(subscribed|channel_data|channel_batch_data)"')
 _SILENT = {
     "connected": "the greeting",
     "unsubscribed": "a subscription is ended",
@@ -235,22 +240,67 @@ class DydxDecoder(MessageDecoder):
     that dYdX describes.
     """
 
+    # What cannot be read and names no other channel: where its number was read, no later message shows the loss.
+    unnumbered = re.compile(_DATA.pattern + rb'(?!.*"channel":"v\d_(?!orderbook"))', re.DOTALL)
     silent_kinds: ClassVar[dict[str, str]] = _SILENT | {
+        "held": "one that is numbered below it has not come",
         "block height": "the chain's height, which is no market data",
         "nothing changed": "a message of a book without contents",
     }
     prefix = "v4"
+    keeps_order = True  # messages that overtook another wait for it: what is in between may be of their book
 
     def __init__(self, *arguments: Any, uncrosses: bool = True, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.uncrosses = uncrosses
         self.counter = ReorderedCounter()
         self._settling = SETTLING  # messages that are still to come until all have to be in order
+        self._held: list[_Message] = []  # by their numbers, never more than SETTLING
         self._levels_of: dict[str, Uncrossing] = {}  # raw symbol -> levels
 
     def decode_message(self, payload: bytes) -> None:
-        message = _decode_message(payload)
+        try:
+            message = _decode_message(payload)
+        except msgspec.DecodeError:
+            if _DATA.match(payload):  # it is taken for the next one, which would be waited for
+                self.counter.follows(self.counter.last + 1, SETTLING)
+            raise
         self._count(message)
+        if self.keeps_order and (self._held or self.counter.awaited):
+            self._decode_in_order(message)
+        else:
+            self._decode_one(message)
+
+    def request_snapshot(self, instrument: Instrument) -> None:
+        name = instrument.raw_symbol
+        self._settling = SETTLING
+        topic = {"channel": f"{self.prefix}_orderbook", "id": name}
+        self.request(Resubscribe((_request("unsubscribe", topic), _request("subscribe", topic)), name))
+
+    def infer(self, raw_symbol: str) -> tuple[str | None, str]:
+        return name_of(raw_symbol)
+
+    def _decode_in_order(self, message: _Message) -> None:
+        """Decode what has all messages before it, at last or because no more is awaited."""
+        insort(self._held, message, key=_number)
+        if len(self._held) > SETTLING:  # their numbers repeat
+            self.lost(f"{len(self._held)} messages waited for those numbered {sorted(self.counter.awaited)}")
+            self.counter.awaited.clear()
+        awaited = min(self.counter.awaited, default=None)
+        ready = len(self._held) if awaited is None else bisect_left(self._held, awaited, key=_number)
+        due, self._held = self._held[:ready], self._held[ready:]
+        if not due:
+            self.nothing("held")
+        for before, one in zip((None, *due), due, strict=False):
+            if before is not None and one.message_id > before.message_id + 1:
+                self.lost(f"messages are missing before message_id {one.message_id}")
+            try:
+                self._decode_one(one)
+            except (ArithmeticError, DecodeError, LookupError, TypeError, ValueError) as error:
+                self.lost("a message could not be read")
+                self.defer("bad_value", f"message_id {one.message_id}: {error}")
+
+    def _decode_one(self, message: _Message) -> None:
         if message.type == "subscribed":
             self._decode_contents(message, message.contents, is_first=True)
         elif message.type == "channel_data":
@@ -264,15 +314,6 @@ class DydxDecoder(MessageDecoder):
             self.refused(message.message)
         else:
             raise self.error("unknown_message", f"expected a known type, found {message.type!r}")
-
-    def request_snapshot(self, instrument: Instrument) -> None:
-        name = instrument.raw_symbol
-        self._settling = SETTLING
-        topic = {"channel": f"{self.prefix}_orderbook", "id": name}
-        self.request(Resubscribe((_request("unsubscribe", topic), _request("subscribe", topic)), name))
-
-    def infer(self, raw_symbol: str) -> tuple[str | None, str]:
-        return name_of(raw_symbol)
 
     def _count(self, message: _Message) -> None:
         """Compare the connection's counter, which all channels share."""
@@ -368,6 +409,7 @@ class DydxV3Decoder(DydxDecoder):
     """
 
     prefix = "v3"
+    keeps_order = False  # levels have it
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, uncrosses=False, **options)
@@ -435,6 +477,7 @@ class Dydx(Exchange):
     max_topics_per_connection = 32  # of one channel; so few of all serves every mix
     max_topics_per_message = 1
     message_interval = 0.1
+    resubscribe_interval = 1.0  # two subscriptions a second, the first one counted; a third ends the connection
     urls = re.compile(r"//(indexer\.dydx\.trade|indexer\.v4testnet\.dydx\.exchange|api\.dydx\.exchange)\b")
     messages = re.compile(rb'^\{"type":"(subscribed|channel_data|channel_batch_data)",.{0,120}"channel":"v[34]_')
 

@@ -824,7 +824,8 @@ class Line:
                 self._guard(self.receiver.tick)
 
     async def _resubscribe(self, request: Resubscribe) -> None:
-        await asyncio.sleep(self._snapshots.pace(self, request.tag))
+        wait = self._snapshots.pace(self, request.tag)
+        await asyncio.sleep(max(wait, self.exchange.resubscribe_interval) if wait else 0)
         self._due[request.tag] = request
         await self._primary.send_in_turn(self._take_due)
         await asyncio.sleep(self.config.snapshot_timeout)

@@ -169,8 +169,9 @@ def test_restart_every_further_one(last, previous, verdict):
         ([0, 3, 1, 2, 4], 2, [True] * 5, 0, 0),  # steps 1 and 2
         ([0, 3, 1, 1, 2, 3], 2, [True] * 6, 0, 2),
         ([0, 3, 2, 4, 5], 2, [True, True, True, False, True], 1, 0),  # step 3: 1 is more than 2 below 4
-        ([0, 100, 99, 101], 2, [True, False, True, False], 98, 0),
-        ([0, 10**12], 64, [True, False], 10**12 - 65, 0),  # what is awaited has a bound
+        ([0, 100, 101], 2, [True, False, True], 99, 0),  # step 4
+        ([0, 4, 6, 7], 3, [True, True, False, True], 4, 0),
+        ([0, 10**12], 64, [True, False], 10**12 - 1, 0),
     ],
 )
 def test_a_counter_that_waits_for_messages_that_were_overtaken(numbers, slack, follows, missed, repeated):

@@ -308,6 +308,56 @@ def test_while_subscribing_messages_may_overtake_each_other(pipeline):
     assert pipeline.decoder.counter.missed == 0
 
 
+def test_messages_that_overtook_another_wait_for_it(pipeline):
+    """Or the book would be LIVE with a change and without the one before."""
+    assert play(pipeline, *START, delta(3, bids=[("10.5", "1")]), delta(4, bids=[("10.5", "2")])) == "LIVE"
+    (book,) = pipeline.books.books
+    assert (book.best_bid.price, pipeline.decoder.silent["held"]) == (10, 2)
+    play(pipeline, delta(2, asks=[("11", "0"), ("12", "1")]))
+    assert (book.best_bid.qty, book.best_ask.price) == (2, 12)
+    play(pipeline, delta(5, asks=[("12", "9")]))
+    assert (book.best_ask.qty, pipeline.decoder.silent["held"]) == (9, 2)
+
+
+def test_a_gap_among_messages_that_waited_stands_where_it_is(pipeline):
+    """Not in front of a snapshot that waited with them, which lacks what came behind it."""
+    cut = b'{"type":"channel_data","message_id":5,"id":"GRT-USD","chan'
+    play(pipeline, *START, snapshot(3, [("1", "1")], []), delta(4, bids=[("1", "2")]), cut, delta(6, bids=[("1", "3")]))
+    assert play(pipeline, delta(2, bids=[("10", "6")])) == "GAP"
+    assert pipeline.decoder.counter.awaited == set()
+
+
+def test_one_that_waited_and_cannot_be_read_is_a_gap(pipeline):
+    broken = message("channel_data", 3, "v4_orderbook", {"bids": [["x", "1"]]})
+    assert play(pipeline, *START, broken, delta(4, bids=[("9", "1")]), delta(2, bids=[("10", "6")])) == "GAP"
+    assert {kind: problem.count for kind, problem in pipeline.problems.items()} == {"bad_value": 1}
+
+
+def test_what_waits_has_a_bound(pipeline):
+    play(pipeline, *START, *[delta(3)] * SETTLING)
+    assert play(pipeline) == "LIVE"
+    assert play(pipeline, delta(3)) == "GAP"
+    assert pipeline.decoder.silent["held"] == SETTLING
+
+
+def test_trades_that_cannot_be_read_are_no_gap_of_books(pipeline):
+    cut = b'{"type":"channel_data","message_id":2,"id":"GRT-USD","channel":"v4_trades","contents":{"tra'
+    assert play(pipeline, *START, cut, delta(3, bids=[("10", "6")])) == "LIVE"
+    (book,) = pipeline.books.books
+    assert book.best_bid.qty == 6
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"type":"channel_data","message_id":2,"id":"GRT-USD","contents":{"bids":[["10.5","1"]]}}',
+        b'{"type":"channel_data","message_id":2,"id":"GRT-USD","chan',
+    ],
+)
+def test_a_message_that_cannot_be_read_is_a_gap_of_every_book(pipeline, text):
+    assert play(pipeline, *START, text) == "GAP"
+
+
 def test_what_does_not_come_while_subscribing_is_missing(pipeline):
     assert play(pipeline, *START, delta(3), *later(4)) == "GAP"
     assert pipeline.decoder.counter.missed == 1
