@@ -1,4 +1,4 @@
-"""Books that are made anew by a new subscription: many at once share their requests."""
+"""Books that are made anew by a new subscription: many at once share their requests, one is not asked for too often."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from typing import Any
 
 import msgspec
 
+from feeds.exchange import Endpoints, exchange
+from feeds.live.feed import LiveFeed
 from feeds.recording import Kind, open_session
-from feeds.simulator.faults import Gap
+from feeds.simulator.faults import Gap, MissingField
+from feeds.simulator.order_flow import FlowConfig
 from feeds.simulator.server import SimulatedExchange
+from feeds.subscription import Subscription
+from tests.feeds.simulator.virtual_time import VirtualTimeLoop
 
 from .conftest import Watcher
 
@@ -43,3 +48,37 @@ async def test_books_that_have_a_gap_at_once_are_subscribed_anew_together(
     assert len(ended) < len(SYMBOLS)
     begun = [request["args"] for request in sent if request["op"] == "subscribe"]
     assert begun[-len(ended) :] == ended
+
+
+def test_a_book_is_not_subscribed_anew_more_often_than_its_exchange_bears(watcher: Watcher) -> None:
+    """dYdX ends a connection that subscribes to a stream a third time within a second."""
+    loop = VirtualTimeLoop()
+    try:
+        loop.run_until_complete(repairs(watcher, 6))
+    finally:
+        loop.close()
+    assert watcher.states("BTC-USD") == ["SYNCING", "LIVE", *["GAP", "LIVE"] * 6]
+
+
+async def repairs(watcher: Watcher, count: int) -> None:
+    """Break a book whenever it is right."""
+    flow = FlowConfig(levels=16, warm_up=100, rate=100)
+    async with (
+        SimulatedExchange("dydx", ["BTC-USD"], flow=flow, real_time=False) as sim,
+        LiveFeed(
+            exchange("dydx"),
+            [Subscription("BTC-USD", ("book",))],
+            watcher,
+            endpoints=Endpoints(ws=sim.ws_url, rest=sim.rest_url),
+        ) as feed,
+    ):
+        serving = asyncio.ensure_future(feed.run())
+        for repaired in range(count + 1):
+            while watcher.states("BTC-USD").count("LIVE") <= repaired:
+                assert not serving.done(), serving
+                await sim.advance(0.01)
+                await asyncio.sleep(0.01)
+            if repaired < count:
+                sim.inject(MissingField("BTC-USD", "channel"))
+        feed.stop()
+        await serving

@@ -23,6 +23,7 @@ class Case(msgspec.Struct, frozen=True):
     books: str = ""  # the stream of the first symbol's book
     channels: tuple[str, ...] = ("book", "quote", "trade")
     resolution: int = MS  # of event times
+    has_times: bool = True  # in messages of books
     field: str = ""  # without which a book message cannot be used
     has_rest_books: bool = False
     depth: int | None = None  # of the books; None: whole
@@ -56,6 +57,14 @@ CASES = [
     Case("coinbase-advanced", ("BTC-USD", "ETH-USD"), "level2:BTC-USD", resolution=US, is_numbered_as_one=True),
     Case("crypto-com", ("BTC_USDT", "ETH_USDT"), "book.50:BTC_USDT", field="u"),
     Case("deribit", ("BTC-PERPETUAL", "ETH-PERPETUAL"), "book.100ms:BTC-PERPETUAL", field="change_id"),
+    Case(
+        "dydx",
+        ("BTC-USD", "ETH-USD"),
+        "v4_orderbook:BTC-USD",
+        ("book", "trade"),
+        has_times=False,
+        is_numbered_as_one=True,
+    ),
     Case("gateio", ("BTC_USDT", "ETH_USDT"), "obu.400:BTC_USDT", field="u"),
     Case("gateio-futures", ("BTC_USDT", "ETH_USDT"), "obu.400:BTC_USDT", field="u"),
     Case("htx", ("btcusdt", "ethusdt"), "mbp.400:btcusdt", field="seqNum"),
@@ -102,14 +111,13 @@ class Truth:
         self._resolution = resolution
         self._markets = {market.symbol: market for market in flow.markets}
         self._past: dict[str, list[tuple[int, Any]]] = {}
+        self._since = dict.fromkeys(self._markets, 0)  # of the past of a symbol, where `has_lately` last found a book
         for symbol in self._markets:
             self._remember(symbol, 0)
 
     def has(self, symbol: str, ts_event: int, bids: list[Any], asks: list[Any], levels: int | None = None) -> bool:
         """Whether a book was so at that time of the exchange, as exactly as it tells its times."""
-        while self._flow.next_ns < ts_event + self._resolution:
-            for name in {update.symbol for update in self._flow.next_burst()}:
-                self._remember(name, self._flow.ts_event)
+        self._run(ts_event + self._resolution)
         if ts_event > self._real.next_ns:
             return False
         found = (bids, asks)
@@ -118,6 +126,16 @@ class Truth:
                 return True
             if ts <= ts_event:
                 return False
+        return False
+
+    def has_lately(self, symbol: str, bids: list[Any], asks: list[Any], levels: int | None = None) -> bool:
+        """Whether a book was so between the one that was asked for before and now: for messages without times."""
+        self._run(self._real.ts_event + 1)
+        past = self._past[symbol]
+        for index in range(self._since[symbol], len(past)):
+            if self._decimals(symbol, past[index][1], levels) == (bids, asks):
+                self._since[symbol] = index
+                return True
         return False
 
     def has_at(self, symbol: str, update_id: int, bids: list[Any], asks: list[Any]) -> bool:
@@ -129,6 +147,11 @@ class Truth:
         """Whether a book is so at this moment."""
         book = self._real.book(symbol)
         return bool(self._decimals(symbol, (book.bids, book.asks), levels) == (bids, asks))
+
+    def _run(self, before_ns: int) -> None:
+        while self._flow.next_ns < before_ns:
+            for name in {update.symbol for update in self._flow.next_burst()}:
+                self._remember(name, self._flow.ts_event)
 
     def _remember(self, symbol: str, ts: int) -> None:
         book = self._flow.book(symbol)
@@ -156,6 +179,7 @@ class Judge(EventHandler):
         self._truth = truth
         self._is_in_parts = case.is_in_parts
         self._has_update_ids = case.has_update_ids
+        self._has_times = case.has_times
         self._doubtful: dict[str, int] = {}
         self.levels = case.depth  # that are compared
         self.skews_ns = [0]  # how far the exchange's clock has been ahead of its order flow
@@ -184,6 +208,8 @@ class Judge(EventHandler):
         bids, asks = book.exact(0)[: self.levels], book.exact(1)[: self.levels]
         if self._has_update_ids:
             return self._truth.has_at(symbol, book.last_id, bids, asks)
+        if not self._has_times:
+            return self._truth.has_lately(symbol, bids, asks, self.levels)
         return any(
             self._truth.has(symbol, book.ts_event - skew, bids, asks, self.levels) for skew in reversed(self.skews_ns)
         )

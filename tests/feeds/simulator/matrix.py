@@ -46,6 +46,7 @@ NEEDED = {
     "bitstamp": "timestamp",
     "coinbase": "changes",
     "coinbase-advanced": "events",
+    "dydx": "channel",
     "kraken": "data",
     "phemex": "symbol",
 }

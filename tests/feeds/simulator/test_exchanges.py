@@ -41,7 +41,9 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
         limit = find_simulator(case.exchange).session.messages_per_second
         monkeypatch.setattr(type(exchange(case.exchange)), "message_interval", 1.1 / limit if limit else 0.001)
         monkeypatch.setattr(type(exchange(case.exchange)), "connection_limits", ())
+        monkeypatch.setattr(type(exchange(case.exchange)), "resubscribe_interval", 0.0)
     monkeypatch.setattr(type(exchange("crypto-com")), "subscribe_after", 0.0)
+    monkeypatch.setattr(find_simulator("dydx").session, "per_second", 1000)
 
 
 class Run:

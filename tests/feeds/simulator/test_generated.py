@@ -895,6 +895,110 @@ def test_hyperliquid_cuts_off_who_asks_for_a_coin_that_there_is_not() -> None:
     assert caught.value.code == 1006
 
 
+def dydx_request(channel: str, symbol: str = "BTC-USD", kind: str = "subscribe", **more: Any) -> dict[str, Any]:
+    return {"type": kind, "channel": channel, "id": symbol} | more
+
+
+def test_dydx_numbers_all_that_a_connection_gets() -> None:
+    exchange = make("dydx", "BTC-USD", "ETH-USD")
+    session = exchange.connect("/v4/ws")
+    received = [json.loads(session.open(START_NS)[0])]
+    assert received[0].keys() == {"type", "connection_id", "message_id"}
+    for channel in ("v4_orderbook", "v4_trades", "v4_orderbook", "v4_nothing"):
+        received += ask(session, dydx_request(channel))
+    received += ask(session, dydx_request("v4_orderbook", "ETH-USD", batched=True))
+    received += messages(exchange, session, 0.3)
+    received += ask(session, dydx_request("v4_orderbook", "ETH-USD", "unsubscribe"))
+    assert [message["message_id"] for message in received] == list(range(len(received)))
+    assert {message["type"] for message in received} == {
+        "connected",
+        "subscribed",
+        "error",
+        "channel_data",
+        "channel_batch_data",
+        "unsubscribed",
+    }
+    assert {message["connection_id"] for message in received} == {"00000000-0000-0000-0000-000000000001"}
+    assert json.loads(exchange.connect("/v4/ws").open(START_NS)[0])["connection_id"][-1] == "2"
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_books_of_dydx_are_crossed_now_and_then_and_right_when_they_are_uncrossed(batched: bool) -> None:
+    exchange = make("dydx", "BTC-USD")
+    session = exchange.connect("/v4/ws")
+    (snapshot,) = ask(session, dydx_request("v4_orderbook", batched=batched))
+    stamps: tuple[dict[Decimal, int], ...] = ({}, {})  # of the messages that changed the levels
+    sides, told = (Side(), Side()), (Side(), Side())  # uncrossed, and as they are told
+    for number, side in enumerate(("bids", "asks")):
+        levels = [(level["price"], level["size"]) for level in snapshot["contents"][side]]
+        apply(sides[number], levels)
+        apply(told[number], levels)
+    crossed = seen = 0
+    for message in messages(exchange, session, 2.0):
+        for contents in message["contents"] if batched else [message["contents"]]:
+            for number, side in enumerate(("bids", "asks")):
+                apply(sides[number], contents.get(side, ()))
+                apply(told[number], contents.get(side, ()))
+                stamps[number].update((Decimal(price), message["message_id"]) for price, _ in contents.get(side, ()))
+        while (bid := max(sides[0])) >= (ask_ := min(sides[1])):
+            assert stamps[0].get(bid, 0) != stamps[1].get(ask_, 0)
+            if stamps[0].get(bid, 0) < stamps[1].get(ask_, 0):
+                del sides[0][bid]
+            else:
+                del sides[1][ask_]
+        book = true(exchange, exchange.source.flow.book("BTC-USD"))
+        assert sides == book
+        if max(told[0]) >= min(told[1]):
+            crossed += 1
+        else:
+            assert told == book  # what is told too late is told with the next message
+        seen += 1
+    assert (seen > 3, crossed > 0) == (True, True)
+
+
+def test_dydx_tells_trades_and_those_of_the_past_newest_first() -> None:
+    exchange = make("dydx", "BTC-USD")
+    session = exchange.connect("/v4/ws")
+    (empty,) = ask(session, dydx_request("v4_trades"))
+    assert (empty["type"], empty["contents"]) == ("subscribed", {"trades": []})
+    told = [trade for message in messages(exchange, session) for trade in message["contents"]["trades"]]
+    assert {(trade["side"], trade["type"]) for trade in told} == {("BUY", "LIMIT"), ("SELL", "LIMIT")}
+    (past,) = ask(exchange.connect("/v4/ws"), dydx_request("v4_trades"))
+    height = {"createdAtHeight": str(START_NS // NS_PER_SECOND)}
+    assert past["contents"]["trades"] == [trade | height for trade in told[:-101:-1]]
+
+
+@pytest.mark.parametrize("request_", [b"{", dydx_request("v4_orderbook"), dydx_request("nothing")])
+def test_dydx_ends_a_connection_that_asks_in_vain_for_the_third_time_in_a_second(request_: Any) -> None:
+    session = make("dydx").connect("/v4/ws")
+    for _ in range(2):
+        session.count_frame(0)
+        assert not ask(session, request_)[0].get("message", "").startswith("Too many")
+        session.beat(1, START_NS)
+    session.count_frame(NS_PER_SECOND - 1)
+    (answer,) = ask(session, request_)
+    assert answer["message"].startswith("Too many")
+    with pytest.raises(PolicyViolation) as caught:
+        session.beat(NS_PER_SECOND, START_NS)
+    assert caught.value.code == 1008
+
+
+def test_dydx_refuses_the_33rd_subscription_of_a_channel() -> None:
+    symbols = [f"A{number}-USD" for number in range(33)]
+    session = make("dydx", *symbols).connect("/v4/ws")
+    answers = [ask(session, dydx_request("v4_trades", symbol))[0] for symbol in symbols]
+    assert [answer["type"] for answer in answers] == ["subscribed"] * 32 + ["error"]
+    assert answers[-1]["message"] == "Per-connection subscription limit reached for v4_trades (limit=32)."
+    assert ask(session, dydx_request("v4_orderbook", symbols[0]))[0]["type"] == "subscribed"
+
+
+def test_dydx_answers_requests_for_books_by_rest() -> None:
+    exchange = make("dydx", "BTC-USD")
+    reply = json.loads(exchange.rest("/v4/orderbooks/perpetualMarket/BTC-USD", START_NS).body)
+    found = tuple({Decimal(one["price"]): Decimal(one["size"]) for one in reply[side]} for side in ("bids", "asks"))
+    assert found == true(exchange, exchange.source.flow.book("BTC-USD"))
+
+
 def phemex_sides(symbol: str, message: Any) -> tuple[Any, Any]:
     """Return the levels of a message in decimals."""
     if symbol.endswith("USDT") and symbol[0] != "s":
@@ -1224,6 +1328,18 @@ def test_upbit_answers_requests_for_books_by_rest() -> None:
         ),
         ("mexc", "/edge", {"method": "sub.deal", "param": {"symbol": "BTCUSDT"}}, {"channel": "rs.error"}),
         *(
+            ("dydx", "/v4/ws", request, {"type": "error", "message": message, "message_id": 0})
+            for request, message in (
+                (b"{", "Invalid message: could not parse"),
+                ({"type": "no"}, "Invalid message type: no"),
+                ({"type": "subscribe", "channel": "v3_trades", "id": "BTC-USD"}, "Invalid channel: v3_trades"),
+                (
+                    {"type": "subscribe", "channel": "v4_trades", "id": "NO-USD"},
+                    "Invalid subscription id for channel: (v4_trades-NO-USD)",
+                ),
+            )
+        ),
+        *(
             ("phemex", "/", request, {"error": {"code": 6001, "message": "invalid argument"}, "result": None})
             for request in (
                 b"{",
@@ -1276,6 +1392,7 @@ def test_bad_requests_get_the_answer_of_the_exchange(
         ("mexc", "/edge", b'{"method":"ping"}', b'{"channel":"pong","data":1700000000000,"ts":1700000000000}'),
         ("gemini", "/", b'{"id":"ping","method":"ping"}', b'{"id":"ping","status":200}'),
         ("upbit", "/websocket/v1", b"PING", b'{"status":"UP"}'),
+        ("dydx", "/v4/ws", b'{"type":"ping"}', b'{"type":"pong"'),
         ("phemex", "/", b'{"id":0,"method":"server.ping","params":[]}', b'{"error":null,"id":0,"result":"pong"}'),
     ],
 )
