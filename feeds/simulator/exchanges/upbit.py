@@ -30,7 +30,6 @@ from feeds.simulator.protocol import Message, PolicyViolation
 
 STATUS = b'{"status":"UP"}'
 STATUS_INTERVAL = 10  # seconds, after a first PING
-MESSAGES_PER_MINUTE = 100
 FORMATS = ("DEFAULT", "SIMPLE", "JSON_LIST", "SIMPLE_LIST")
 ERRORS = {
     "WRONG_FORMAT": "Format 이 맞지 않습니다.",
@@ -78,7 +77,8 @@ class UpbitSession(GeneratedSession):
     idle_timeout = 60.0  # as observed; 120 by the documentation
     idle_ending = (1006, "idle")
     data_keeps_alive = True
-    messages_per_second = 5
+    messages_per_second: ClassVar[int | None] = 5
+    messages_per_minute: ClassVar[int | None] = 100
     options: ClassVar[dict[str, tuple[str, ...]]] = {
         "snapshot": ("is_only_snapshot", "isOnlySnapshot"),
         "realtime": ("is_only_realtime", "isOnlyRealtime"),
@@ -87,12 +87,14 @@ class UpbitSession(GeneratedSession):
     def __init__(self, exchange: GeneratedExchange, path: str) -> None:
         super().__init__(exchange, path)
         self._format = FORMATS[0]
-        self._minute: deque[int] = deque(maxlen=MESSAGES_PER_MINUTE)  # when frames came
+        self._minute: deque[int] = deque(maxlen=self.messages_per_minute)  # when frames came
         self._status_ns: int | None = None  # when the last status was due; None: nobody asked
 
     def count_frame(self, monotonic_ns: int) -> None:
         super().count_frame(monotonic_ns)
         minute = self._minute
+        if not minute.maxlen:
+            return
         if len(minute) == minute.maxlen and monotonic_ns - minute[0] < 60 * NS_PER_SECOND:
             raise PolicyViolation(1008, "Too many requests")
         minute.append(monotonic_ns)
@@ -181,6 +183,7 @@ class Upbit(GeneratedExchange):
     precisions: ClassVar = {"KRW-BTC": (0, 1000, 8, 1), "KRW-ETH": (0, 1000, 8, 1), "KRW-SOL": (0, 100, 8, 1)}
     ghost = ("orderbook", "KRW-GHOST")
     enum_field = "ask_bid"
+    rest_depth = 30
     depths: ClassVar[dict[str, int]] = {
         "orderbook": 30,
         "orderbook.1": 1,
@@ -253,7 +256,7 @@ class Upbit(GeneratedExchange):
         return [msgspec.Raw(self._orderbook(code).encode()) for code in codes]
 
     def _orderbook(self, symbol: str) -> str:
-        book, n = self.source.current_book(symbol, self.depths["orderbook"]), self.numbers[symbol]
+        book, n = self.source.current_book(symbol, self.rest_depth), self.numbers[symbol]
         return (
             f'{{"market":"{symbol}","timestamp":{book.ts_event // NS_PER_MS},{totals(n, book.bids, book.asks)},'
             f'"orderbook_units":[{units(n, book.bids, book.asks)}],"level":0}}'

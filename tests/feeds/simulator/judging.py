@@ -49,6 +49,7 @@ CASES = [
         unlisted="unknown_channel",
     ),
     Case("bitget", ("BTCUSDT", "ETHUSDT"), "books:BTCUSDT", field="ts"),
+    Case("bithumb", ("KRW-BTC", "KRW-ETH"), "orderbook:KRW-BTC", ("book", "trade"), US, depth=14),  # and one of dust
     Case("bitmex", ("XBTUSD", "ETHUSD"), "orderBookL2:XBTUSD", is_in_parts=True),
     Case("bitstamp", ("btcusd", "ethusd"), "diff_order_book:btcusd", ("book", "trade"), US, has_rest_books=True),
     Case("bybit", ("BTCUSDT", "ETHUSDT"), "orderbook.1000:BTCUSDT", field="u"),

@@ -1077,8 +1077,11 @@ def upbit_sides(exchange: GeneratedExchange, message: Any) -> tuple[Side, Side]:
     return bids, asks
 
 
-@pytest.mark.parametrize(("name", "code", "depth"), [("upbit", "KRW-BTC", 30), ("upbit", "KRW-BTC.5", 5)])
-def test_books_of_korea_are_whole_tops_of_which_the_first_is_marked(name: str, code: str, depth: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "code", "depth"),
+    [("upbit", "KRW-BTC", 30), ("upbit", "KRW-BTC.5", 5)],
+)
+def test_books_of_upbit_are_whole_tops_of_which_the_first_is_marked(name: str, code: str, depth: int) -> None:
     exchange = make(name, "KRW-BTC", "KRW-ETH")
     session = exchange.connect("/websocket/v1")
     assert session.sends_binary
@@ -1092,7 +1095,42 @@ def test_books_of_korea_are_whole_tops_of_which_the_first_is_marked(name: str, c
     assert seen == 10
 
 
-@pytest.mark.parametrize("name", ["upbit"])
+@pytest.mark.parametrize("code", ["KRW-BTC", "KRW-BTC.30"])
+def test_books_of_bithumb_have_fifteen_levels_of_which_one_may_be_of_dust(code: str) -> None:
+    exchange = make("bithumb", "KRW-BTC", "KRW-XRP")
+    session = exchange.connect("/websocket/v1")
+    assert session.is_binary
+    (first,) = ask(session, [{"ticket": "t"}, {"type": "orderbook", "codes": [code]}])
+    assert (first["stream_type"], first["timestamp"]) == ("SNAPSHOT", START_NS // 1000)
+    dust = seen = 0
+    for message in messages(exchange, session):
+        bids, asks = upbit_sides(exchange, message)
+        assert (len(bids), len(asks), message["level"]) == (15, 15, 1)
+        best_bid = max(bids)
+        if not bids[best_bid]:
+            assert best_bid < min(asks)
+            del bids[best_bid]
+            dust += 1
+        book = true(exchange, exchange.source.flow.book("KRW-BTC", levels=15))
+        assert (list(bids.items()), asks) == (list(book[0].items())[: len(bids)], book[1])
+        seen += 1
+    assert (seen, 0 < dust < 10) == (10, True)
+    assert exchange.markets["KRW-XRP"].qty_decimals <= 4  # sizes are rounded, so lots are as large
+
+
+def test_bithumb_tells_times_of_trades_in_korean_time_and_ids_of_19_digits() -> None:
+    exchange = make("bithumb", "KRW-BTC")
+    session = exchange.connect("/websocket/v1")
+    ask(session, [{"ticket": "t"}, {"type": "trade", "codes": ["KRW-BTC"], "is_only_realtime": True}])
+    trade = next(messages(exchange, session))
+    assert (trade["trade_date"], trade["trade_time"]) == ("2023-11-15", "07:13:20")  # 22:13:20 UTC the day before
+    assert START_NS // 1_000_000 <= trade["trade_timestamp"] < START_NS // 1_000_000 + 1000
+    assert 10**18 < trade["sequential_id"] < 2**63
+    for _ in range(200):
+        session.count_frame(0)  # nobody counts
+
+
+@pytest.mark.parametrize("name", ["bithumb", "upbit"])
 def test_a_request_in_korea_replaces_the_one_before(name: str) -> None:
     exchange = make(name, "KRW-BTC", "KRW-ETH")
     session = exchange.connect("/websocket/v1")
@@ -1109,7 +1147,7 @@ def test_a_request_in_korea_replaces_the_one_before(name: str) -> None:
     assert session.streams == []
 
 
-@pytest.mark.parametrize("name", ["upbit"])
+@pytest.mark.parametrize("name", ["bithumb", "upbit"])
 def test_a_bad_request_in_korea_ends_the_connection(name: str) -> None:
     session = make(name).connect("/websocket/v1")
     ask(session, b"{")
@@ -1356,7 +1394,7 @@ def test_upbit_answers_requests_for_books_by_rest() -> None:
                 request,
                 {"error": {"name": error, "message": message}},
             )
-            for name in ("upbit",)
+            for name in ("bithumb", "upbit")
             for request, error, message in (
                 (b"{", "WRONG_FORMAT", "Format 이 맞지 않습니다."),
                 ([], "NO_TICKET", "티켓이 존재하지 않거나, 유효하지 않습니다."),
@@ -1391,6 +1429,7 @@ def test_bad_requests_get_the_answer_of_the_exchange(
         ("mexc", "/ws", b'{"method":"PING"}', b'{"id":0,"code":0,"msg":"PONG"}'),
         ("mexc", "/edge", b'{"method":"ping"}', b'{"channel":"pong","data":1700000000000,"ts":1700000000000}'),
         ("gemini", "/", b'{"id":"ping","method":"ping"}', b'{"id":"ping","status":200}'),
+        ("bithumb", "/websocket/v1", b"PING", b'{"status":"UP"}'),
         ("upbit", "/websocket/v1", b"PING", b'{"status":"UP"}'),
         ("dydx", "/v4/ws", b'{"type":"ping"}', b'{"type":"pong"'),
         ("phemex", "/", b'{"id":0,"method":"server.ping","params":[]}', b'{"error":null,"id":0,"result":"pong"}'),
