@@ -120,6 +120,8 @@ class BitflyerDecoder(MessageDecoder):
     right again after five seconds. Changes before the first snapshot have nothing to change.
     """
 
+    # What names no other channel.
+    unnumbered = re.compile(rb'"method":"channelMessage"(?!.*"channel":"(?!lightning_board_(?!snapshot_)))', re.DOTALL)
     supersede_keys = (
         b'{"jsonrpc":"2.0","method":"channelMessage","params":{"channel":"lightning_ticker_*","message":{...}}}',
     )
@@ -217,7 +219,7 @@ class Bitflyer(Exchange):
 
     def topics(self, instrument: Instrument, channel: str) -> Sequence[Topic]:
         names = {
-            "book": ("board_snapshot", "board"),
+            "book": ("board", "board_snapshot"),  # or the first snapshot lacks what changes until there are changes
             "quote": ("ticker",),
             "ticker": ("ticker",),
             "trade": ("executions",),

@@ -107,6 +107,19 @@ def test_changes_wait_for_a_snapshot_and_every_snapshot_replaces_the_book(pipeli
     assert (book.state, book.bid_count, book.ask_count, book.best_ask.price) == (BookState.LIVE, 1, 1, 6.5)
 
 
+def test_a_change_that_cannot_be_read_is_a_gap_of_every_book_until_the_next_snapshot(pipeline):
+    """Nothing later shows that it is missing."""
+    snapshot = board("board_snapshot", [(5.0, 1.0)], [(6.5, 2.0)])
+    for harmless in (SAMPLES[0].messages["ticker"][:-9], SAMPLES[0].messages["executions"][:-9], snapshot[:-9]):
+        assert play(pipeline, snapshot, harmless).state is BookState.LIVE
+    for cut in (
+        board("board", [(5.0, 2.0)], code="FX_BTC_JPY")[:-9],
+        b'{"jsonrpc":"2.0","method":"channelMessage","par',
+    ):
+        assert play(pipeline, cut).state is BookState.GAP
+        assert play(pipeline, snapshot).state is BookState.LIVE
+
+
 def test_executions():
     buy, sell, auction = decoded("bitflyer", SAMPLES[0].messages["executions"]).trades
     assert (buy.side, sell.side, auction.side) == (Side.BUY, Side.SELL, Side.UNKNOWN)
@@ -152,5 +165,5 @@ def test_books_are_two_channels_and_lists_of_markets_overlap():
     assert plan.path == "/json-rpc"
     assert [json.loads(message) for message in plan.subscribe] == [
         {"jsonrpc": "2.0", "method": "subscribe", "params": {"channel": f"lightning_{name}_FX_BTC_JPY"}, "id": number}
-        for number, name in enumerate(("board_snapshot", "board", "ticker", "executions"), 1)
+        for number, name in enumerate(("board", "board_snapshot", "ticker", "executions"), 1)
     ]
