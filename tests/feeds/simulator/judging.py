@@ -32,6 +32,7 @@ class Case(msgspec.Struct, frozen=True):
     has_update_ids: bool = False  # those of the order flow, in books too
     unlisted: str = "unknown_symbol"  # what a message about a symbol that is not listed is counted as
     repeats: float = 0.0  # seconds after which books come whole again, where nothing shows that a message is missing
+    wait: float = 0.0  # seconds that a book may have to wait for the next snapshot: none can be asked for
     checked: int | None = None  # levels of which the protocol shows that they are right; None: all
 
     def __str__(self) -> str:
@@ -48,6 +49,7 @@ CASES = [
         is_in_parts=True,
         unlisted="unknown_channel",
     ),
+    Case("bitflyer", ("BTC_JPY", "FX_BTC_JPY"), "board:BTC_JPY", has_times=False, repeats=5.0, wait=5.0),
     Case("bitget", ("BTCUSDT", "ETHUSDT"), "books:BTCUSDT", field="ts"),
     Case("bithumb", ("KRW-BTC", "KRW-ETH"), "orderbook:KRW-BTC", ("book", "trade"), US, depth=14),  # and one of dust
     Case("bitmex", ("XBTUSD", "ETHUSD"), "orderBookL2:XBTUSD", is_in_parts=True),

@@ -895,6 +895,81 @@ def test_hyperliquid_cuts_off_who_asks_for_a_coin_that_there_is_not() -> None:
     assert caught.value.code == 1006
 
 
+def bitflyer_call(channel: str, symbol: str = "BTC_JPY", method: str = "subscribe", **more: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "method": method, "params": {"channel": f"lightning_{channel}_{symbol}"}} | more
+
+
+def test_bitflyer_answers_calls_that_have_an_id_and_batches() -> None:
+    session = make("bitflyer", "BTC_JPY").connect("/json-rpc")
+    assert ask(session, bitflyer_call("board")) == []
+    assert session.streams == ["board:BTC_JPY"]
+    batch = [bitflyer_call("board", id=7), bitflyer_call("ticker", "NO_JPY", id="x"), bitflyer_call("ticker")]
+    ((already, silent),) = ask(session, batch)
+    assert already == {"jsonrpc": "2.0", "id": 7, "error": {"code": -32009, "message": "already subscribed"}}
+    assert silent == {"jsonrpc": "2.0", "id": "x", "result": True}
+    assert session.streams == ["board:BTC_JPY", "ticker:BTC_JPY"]
+    assert ask(session, bitflyer_call("board", method="unsubscribe", id=8))[0]["result"] is True
+    assert session.streams == ["ticker:BTC_JPY"]
+
+
+def test_bitflyer_sends_changes_and_a_snapshot_every_five_seconds() -> None:
+    exchange = find_simulator("bitflyer")(["BTC_JPY"], flow=FlowConfig(levels=60, rate=300), start_ns=START_NS)
+    session = exchange.connect("/json-rpc")
+    assert ask(session, [bitflyer_call("board"), bitflyer_call("board_snapshot")]) == []
+    bids, asks = Side(), Side()
+    snapshots = seen = 0
+    for message in messages(exchange, session, 10.0):
+        assert (message["jsonrpc"], message["method"]) == ("2.0", "channelMessage")
+        board = message["params"]["message"]
+        if message["params"]["channel"] == "lightning_board_snapshot_BTC_JPY":
+            snapshots += 1
+            for side, name in ((bids, "bids"), (asks, "asks")):
+                prices = [level["price"] for level in board[name]]
+                assert prices == sorted(prices)
+                side.clear()
+        for side, name in ((bids, "bids"), (asks, "asks")):
+            apply(side, [(level["price"], level["size"]) for level in board[name]])
+        if snapshots:
+            assert (bids, asks) == true(exchange, exchange.source.flow.book("BTC_JPY"))
+            assert board["mid_price"] == (max(bids) + min(asks)) // 2
+            seen += 1
+    assert (snapshots, seen > 40) == (2, True)
+
+
+def test_bitflyer_tells_prices_at_most_twice_a_second_and_every_execution() -> None:
+    exchange = make("bitflyer", "BTC_JPY")
+    session = exchange.connect("/json-rpc")
+    ask(session, [bitflyer_call("ticker"), bitflyer_call("executions")])
+    tickers, executions = [], []
+    for message in messages(exchange, session):
+        params = message["params"]
+        if params["channel"] == "lightning_ticker_BTC_JPY":
+            tickers.append(params["message"])
+            assert params["message"]["ltp"] == executions[-1]["price"]
+            top = exchange.source.flow.top("BTC_JPY")
+            assert (params["message"]["best_bid"], params["message"]["best_ask"]) == (top.bid, top.ask)
+            assert params["message"]["volume"] == sum(execution["size"] for execution in executions)
+        else:
+            executions += params["message"]
+    assert [ticker["timestamp"] for ticker in tickers] == [
+        "2023-11-14T22:13:20.5000000Z",
+        "2023-11-14T22:13:21.0000000Z",
+    ]
+    ids = [execution["id"] for execution in executions]
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
+    assert all(re.fullmatch(r"2023-11-14T22:13:2\d\.\d{7}Z", execution["exec_date"]) for execution in executions)
+    assert {execution["side"] for execution in executions} == {"BUY", "SELL"}
+
+
+def test_bitflyer_writes_numbers_with_a_decimal_at_least() -> None:
+    exchange = make("bitflyer", "BTC_JPY")
+    text = exchange.rest("/v1/getboard?product_code=BTC_JPY", START_NS).body
+    assert re.match(rb'{"mid_price":\d+\.0,"bids":\[{"price":\d+\.0,"size":0\.\d*[1-9]}', text)
+    assert exchange.rest("/v1/getboard?product_code=NO_JPY", START_NS).status == 404
+    for path in ("/v1/getmarkets", "/v1/getmarkets/usa", "/v1/getmarkets/eu"):
+        assert json.loads(exchange.rest(path, START_NS).body) == [{"product_code": "BTC_JPY", "market_type": "Spot"}]
+
+
 def dydx_request(channel: str, symbol: str = "BTC-USD", kind: str = "subscribe", **more: Any) -> dict[str, Any]:
     return {"type": kind, "channel": channel, "id": symbol} | more
 
@@ -924,7 +999,8 @@ def test_dydx_numbers_all_that_a_connection_gets() -> None:
 
 @pytest.mark.parametrize("batched", [False, True])
 def test_books_of_dydx_are_crossed_now_and_then_and_right_when_they_are_uncrossed(batched: bool) -> None:
-    exchange = make("dydx", "BTC-USD")
+    flow = FlowConfig(levels=16, warm_up=100, seed=3, rate=2000)
+    exchange = find_simulator("dydx")(["BTC-USD"], flow=flow, start_ns=START_NS)
     session = exchange.connect("/v4/ws")
     (snapshot,) = ask(session, dydx_request("v4_orderbook", batched=batched))
     stamps: tuple[dict[Decimal, int], ...] = ({}, {})  # of the messages that changed the levels
@@ -1365,6 +1441,16 @@ def test_upbit_answers_requests_for_books_by_rest() -> None:
             {"channel": "rs.error", "data": "Contract [NO_USDT] not exists"},
         ),
         ("mexc", "/edge", {"method": "sub.deal", "param": {"symbol": "BTCUSDT"}}, {"channel": "rs.error"}),
+        *(
+            ("bitflyer", "/json-rpc", request, {"jsonrpc": "2.0", "error": {"code": code, "message": message}})
+            for request, code, message in (
+                (b"{", -32700, "Parse error"),
+                (7, -32600, "Invalid Request"),
+                ({"id": 1, "method": "no"}, -32601, "Method not found"),
+                ({"id": 1, "method": "subscribe"}, -32602, "invalid channel"),
+                ({"id": 1, "method": "subscribe", "params": {"channel": "board"}}, -32602, "invalid channel"),
+            )
+        ),
         *(
             ("dydx", "/v4/ws", request, {"type": "error", "message": message, "message_id": 0})
             for request, message in (
