@@ -198,3 +198,6 @@ def test_what_cannot_be_simulated_is_refused() -> None:
         make_flow(())
     with pytest.raises(ValueError, match="rate > 0"):
         make_flow(rate=0)
+    market = msgspec.structs.replace(plausible_market("BTCUSDT"), typical_qty=10**12 + 1)
+    with pytest.raises(ValueError, match=r"BTCUSDT: expected at most 10{12} ticks and lots"):
+        OrderFlow([market])
