@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """From payloads to bytes on the wire (RFC 6455 section 5.2)."""
 from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
@@ -83,3 +84,21 @@ def serialize_frame(msg_type, payload, *, fin=True, rsv1=False, mask=None) -> by
     if is_masked:
         apply_mask(out + header_size, len(data), mask_bytes, 0)
     return bytes(frame)
+
+
+def serialize_frames(list frames not None) -> bytes:
+    """Return frames as they go on the wire, one behind the other; each is (opcode, payload), of a server, and final."""
+    cdef:
+        Py_ssize_t size = 0
+        bytes payload, wire
+        uint8_t* out
+        int msg_type
+    for msg_type, payload in frames:
+        if not 0 <= msg_type <= 15:
+            raise ValueError(f"an opcode is 0 to 15, found {msg_type}")
+        size += frame_header_size(len(payload), False) + len(payload)
+    wire = PyBytes_FromStringAndSize(NULL, size)
+    out = <uint8_t*> PyBytes_AS_STRING(wire)
+    for msg_type, payload in frames:
+        out += write_frame(out, <uint8_t> (0x80 | msg_type), PyBytes_AS_STRING(payload), len(payload), False)
+    return wire

@@ -69,7 +69,7 @@ class BinanceSession(Session):
         self._suffix = MICROSECONDS if microseconds else ""
         self._first_streams = streams
         self._names: dict[str, None] = {}  # subscribed, in order; unknown ones too
-        self._delivered: dict[str, str] = {}  # those with data: the source's key -> name
+        self._delivered: dict[str, bytes] = {}  # those with data: the source's key -> how a combined message begins
         self._received: deque[int] = deque(maxlen=protocol.dialect.messages_per_second)
 
     def open(self, now_ns: int) -> list[bytes]:
@@ -82,13 +82,12 @@ class BinanceSession(Session):
 
     def encode(self, message: Message) -> bytes | None:
         name = message.stream
-        if name is not None and not message.to_all:
-            name = self._delivered.get(name)
-            if name is None:
-                return None
-        if self._combined and name is not None:
-            return b'{"stream":"%b","data":%b}' % (name.encode(), message.data)
-        return message.data
+        if name is None:
+            return message.data
+        opening = _combined_opening(name) if message.to_all else self._delivered.get(name)
+        if opening is None:
+            return None
+        return b"%b%b}" % (opening, message.data) if self._combined else message.data
 
     def count_frame(self, monotonic_ns: int) -> None:
         received = self._received
@@ -159,7 +158,7 @@ class BinanceSession(Session):
             stream = parse_stream(name, protocol.dialect)
             if stream and stream.symbol in protocol.markets and protocol.dialect.serves(self._path, stream):
                 key = name + self._suffix
-                self._delivered[key] = name
+                self._delivered[key] = _combined_opening(name)
                 protocol.source.subscribe(self, key, now_ns)
 
     def _unsubscribe(self, names: Sequence[str]) -> None:
@@ -168,6 +167,10 @@ class BinanceSession(Session):
             key = name + self._suffix
             if self._delivered.pop(key, None) is not None:
                 self._protocol.source.unsubscribe(self, key)
+
+
+def _combined_opening(name: str) -> bytes:
+    return b'{"stream":"%b","data":' % name.encode()
 
 
 def _decode_request(text: bytes) -> dict[str, Any]:

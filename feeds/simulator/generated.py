@@ -287,6 +287,8 @@ class GeneratedSource(Source):
         self._flow = flow
         self._streams: dict[str, Stream] = {}
         self._by_symbol: defaultdict[str, list[Stream]] = defaultdict(list)
+        self._at_burst_end: defaultdict[str, list[Stream]] = defaultdict(list)  # those that do something then
+        self._periodic: dict[str, Stream] = {}
         self._period_ns = tick_ns
         self._tick_ns = (flow.ts_event // tick_ns + 1) * tick_ns
 
@@ -319,6 +321,10 @@ class GeneratedSource(Source):
         if active is None:
             active = self._streams[stream] = self.make_stream(stream)
             self._by_symbol[active.symbol].append(active)
+            if type(active).on_burst_end is not Stream.on_burst_end:
+                self._at_burst_end[active.symbol].append(active)
+            if active.period_ns:
+                self._periodic[stream] = active
         active.subscribers += 1
 
     def unsubscribe(self, session: Session, stream: str) -> None:
@@ -327,6 +333,9 @@ class GeneratedSource(Source):
         if not active.subscribers:
             del self._streams[stream]
             self._by_symbol[active.symbol].remove(active)
+            if active in self._at_burst_end[active.symbol]:
+                self._at_burst_end[active.symbol].remove(active)
+            self._periodic.pop(stream, None)
 
     def detach(self, session: Session) -> None:
         pass
@@ -343,8 +352,8 @@ class GeneratedSource(Source):
         for update in updates:
             for stream in by_symbol[update.symbol]:
                 stream.on_update(update, out)
-        for symbol in dict.fromkeys(update.symbol for update in updates):
-            for stream in by_symbol[symbol]:
+        for symbol in dict.fromkeys([update.symbol for update in updates]):
+            for stream in self._at_burst_end[symbol]:
                 stream.on_burst_end(updates[0].ts_event, out)
         return out
 
@@ -358,9 +367,10 @@ class GeneratedSource(Source):
         now_ns = self._tick_ns
         self._tick_ns += self._period_ns
         out: list[Message] = []
-        for stream in self._streams.values():
-            if stream.period_ns and now_ns % stream.period_ns == 0:
-                stream.on_tick(now_ns + self.skew_ns, out)
+        told_ns = now_ns + self.skew_ns
+        for stream in self._periodic.values():
+            if now_ns % stream.period_ns == 0:
+                stream.on_tick(told_ns, out)
         return out
 
 

@@ -45,7 +45,7 @@ from picows import (
     WSUpgradeResponseWithListener,
     ws_create_server,
 )
-from picows.serializer import serialize_frame
+from picows.serializer import serialize_frames
 
 _BINANCE: dict[str, type[ExchangeProtocol]] = {
     "binance": BinanceSpot,
@@ -54,6 +54,7 @@ _BINANCE: dict[str, type[ExchangeProtocol]] = {
 }
 
 _MANUAL_START_NS = 1_700_000_000 * NS_PER_SECOND  # where exchange time begins when nobody's clock moves it
+_TEXT, _BINARY = WSMsgType.TEXT.value, WSMsgType.BINARY.value
 _MAX_REQUEST = 64 * 1024  # bytes of a client's message, fragments together
 _BATCHES_PER_TURN = 256  # then sockets are served before more is produced
 # Exchange time slips rather than run after the wall clock for ever, when this machine cannot produce what was asked.
@@ -128,15 +129,15 @@ class _Client(WSListener):
         """Bytes that were sent and that the client left with us."""
         return int(self._transport.underlying_transport.get_write_buffer_size())
 
-    def send(self, frames: Sequence[bytes]) -> None:
-        """Write frames as one segment."""
-        self._transport.underlying_transport.write(b"".join(frames))
+    def send(self, frames: list[tuple[int, bytes]]) -> None:
+        """Write frames, (opcode, payload) each, as one segment."""
+        self._transport.underlying_transport.write(serialize_frames(frames))
 
     def answer(self, texts: Sequence[bytes]) -> None:
         """Write texts of the session's own, as one segment."""
         if texts:
-            kind = WSMsgType.BINARY if self.session.sends_binary else WSMsgType.TEXT
-            self.send([serialize_frame(kind, text) for text in texts])
+            kind = _BINARY if self.session.sends_binary else _TEXT
+            self.send([(kind, text) for text in texts])
 
     def end(self, ending: Ending) -> None:
         """End the connection behind what was sent."""
@@ -410,7 +411,7 @@ class SimulatedExchange:
         data = payload.encode() if isinstance(payload, str) else payload
         for client in list(self._clients.values()):
             if stream is None or stream in client.session.streams:
-                self._send(client, [serialize_frame(WSMsgType.TEXT, data)])
+                self._send(client, [(_TEXT, data)])
 
     async def advance(self, seconds: float) -> None:
         """Move exchange time on and send what falls due. RuntimeError while time runs by itself."""
@@ -511,14 +512,14 @@ class SimulatedExchange:
     def _send_messages(self, client: _Client, messages: list[Message]) -> None:
         encode, all_binary = client.session.encode, client.session.sends_binary
         frames = [
-            serialize_frame(WSMsgType.BINARY if all_binary or message.is_binary else WSMsgType.TEXT, payload)
+            (_BINARY if all_binary or message.is_binary else _TEXT, payload)
             for message in messages
             if (payload := encode(message)) is not None and not message.is_lost
         ]
         if frames:
             self._send(client, frames)
 
-    def _send(self, client: _Client, frames: list[bytes]) -> None:
+    def _send(self, client: _Client, frames: list[tuple[int, bytes]]) -> None:
         self.sent_messages += len(frames)
         client.send(frames)
         self._limit_output(client)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from picows import serialize_frame
 from picows.parser import FrameParser
+from picows.serializer import serialize_frames
 from tests.picows import wire
 
 MASK = b"\x01\x02\x03\x04"
@@ -17,6 +18,17 @@ SIZES = [0, 1, 125, 126, 127, 65535, 65536, 70000]
 def test_bytes_are_those_of_the_rfc(size, mask):
     payload = bytes(i % 251 for i in range(size))
     assert serialize_frame(2, payload, mask=mask) == wire.frame(2, payload, mask=mask)
+
+
+def test_several_frames_are_those_of_each():
+    payloads = [bytes(i % 251 for i in range(size)) for size in SIZES]
+    assert serialize_frames([(2, payload) for payload in payloads]) == b"".join(
+        wire.frame(2, payload) for payload in payloads
+    )
+    assert serialize_frames([(1, b"a"), (2, b"b")]) == b"\x81\x01a\x82\x01b"
+    assert serialize_frames([]) == b""
+    with pytest.raises(ValueError, match="found 16"):
+        serialize_frames([(1, b""), (16, b"")])
 
 
 @pytest.mark.parametrize("size", SIZES)

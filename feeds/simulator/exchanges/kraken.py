@@ -151,14 +151,13 @@ class Kraken(GeneratedExchange):
 
 def checksum(stream: BookStream) -> int:
     """CRC-32 of the digits of ten asks, then of ten bids, leading zeros left out."""
-    n = stream.numbers
     bids, asks = stream.best(CHECKSUM_LEVELS)
-    numbers = [text for price, qty in [*asks, *bids] for text in (n.price(price), n.qty(qty))]
-    return zlib.crc32("".join(text.replace(".", "").lstrip("0") for text in numbers).encode())
+    numbers = stream.numbers.levels([*asks, *bids], "", " ", "", " ").replace(".", "").split(" ")
+    return zlib.crc32("".join([digits.lstrip("0") for digits in numbers]).encode())
 
 
 def _levels(numbers: Numbers, levels: Levels) -> str:
-    return ",".join([f'{{"price":{numbers.price(price)},"qty":{numbers.qty(qty)}}}' for price, qty in levels])
+    return numbers.levels(levels, '{"price":', ',"qty":', "}")
 
 
 def _encode(answer: dict[str, Any], request: dict[str, Any], now_ns: int) -> bytes:

@@ -159,10 +159,8 @@ class Okx(GeneratedExchange):
 
 def checksum(stream: BookStream) -> int:
     """CRC-32, signed, of price and size of the 25 best levels: a bid, an ask, the next bid and so on."""
-    n = stream.numbers
-    bids, asks = ([f"{n.price(price)}:{n.qty(qty)}" for price, qty in side] for side in stream.best(CHECKSUM_LEVELS))
-    text = ":".join(level for level in chain(*zip_longest(bids, asks)) if level is not None)
-    crc = zlib.crc32(text.encode())
+    levels = [level for level in chain.from_iterable(zip_longest(*stream.best(CHECKSUM_LEVELS))) if level is not None]
+    crc = zlib.crc32(stream.numbers.levels(levels, "", ":", "", ":").encode())
     return crc - 2**32 if crc >= 2**31 else crc
 
 
