@@ -180,7 +180,7 @@ class _Armed:
         return True
 
 
-class Outcome(msgspec.Struct):
+class Outcome(msgspec.Struct, gc=False):
     """What is left of a batch."""
 
     messages: list[Message]

@@ -43,7 +43,7 @@ class Top(msgspec.Struct, frozen=True, gc=False):
     ask_qty: int
 
 
-class Update(msgspec.Struct, frozen=True):
+class Update(msgspec.Struct, frozen=True, gc=False):
     """All that one order did to one book."""
 
     ts_event: int  # ns of exchange time; the orders of a burst share it
@@ -58,7 +58,7 @@ class Update(msgspec.Struct, frozen=True):
         return self.changes[-1].update_id
 
 
-class Book(msgspec.Struct, frozen=True):
+class Book(msgspec.Struct, frozen=True, gc=False):
     """A copy of a book, best level first, as (ticks, lots)."""
 
     symbol: str

@@ -103,7 +103,8 @@ class BookStream(Stream):
             self.kind = "book"
 
     def on_update(self, update: Update, out: list[Message]) -> None:
-        self._touched.update([(change.is_bid, change.price) for change in update.changes])
+        for change in update.changes:
+            self._touched.add((change.is_bid, change.price))
 
     def on_burst_end(self, now_ns: int, out: list[Message]) -> None:
         if not self.period_ns:

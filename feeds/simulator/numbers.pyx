@@ -88,8 +88,10 @@ cdef class Numbers:
             price, qty = self.price, self.qty
             return separator.join([f"{before}{price(ticks)}{between}{qty(lots)}{after}" for ticks, lots in levels])
         known = list(levels)
+        if not known:
+            return ""
         text = <char*> malloc(
-            len(known) * (2 * MAX_TEXT + opening.size + middle.size + closing.size + parting.size) + 1
+            len(known) * (2 * MAX_TEXT + opening.size + middle.size + closing.size + parting.size)
         )
         if text == NULL:
             raise MemoryError(f"no room to write {len(known)} levels")

@@ -10,6 +10,7 @@ from itertools import accumulate
 from math import log
 from random import Random
 
+cimport cython
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove
@@ -64,6 +65,7 @@ cdef struct Past:
     bint is_bid
 
 
+@cython.final
 cdef class _Side:
     """One side of a book. Keys ascend towards the touch: the price of a bid, the negated price of an ask.
 
@@ -158,6 +160,7 @@ cdef class _Side:
         ]
 
 
+@cython.final
 cdef class _MarketState:
     cdef:
         object market
@@ -377,10 +380,12 @@ cdef class OrderFlow:
                 raise LookupError(f"{symbol}: expected an update id from {oldest} on, found {update_id}")
         return Book(symbol, found_id, found_ts, bids.listed(None), asks.listed(None))
 
-    cdef double _draw(self) except -1:
+    @cython.final
+    cdef inline double _draw(self) except -1:
         return self._random()
 
-    cdef int64_t _draw_from(self, int64_t* table) except -1:
+    @cython.final
+    cdef inline int64_t _draw_from(self, int64_t* table) except -1:
         return table[<int> (self._draw() * TABLE_SIZE)]
 
     # The first symbol is the most active, the second half as much, and so on.

@@ -17,7 +17,7 @@ from feeds.simulator.order_flow import OrderFlow
 Kind = Literal["delta", "book", "quote", "trade", "other"]
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One market data message before a session wraps it as its client asked."""
 
     stream: str | None  # None: recorded without its name

@@ -171,8 +171,7 @@ def _levels(numbers: Numbers, levels: Levels) -> str:
 
 
 def _arg(stream: Stream) -> str:
-    channel, _, symbol = stream.key.rpartition(":")
-    return f'{{"channel":"{channel}","instId":"{symbol}"}}'
+    return f'{{"channel":"{stream.channel}","instId":"{stream.symbol}"}}'
 
 
 def _error(code: str, msg: str) -> bytes:
