@@ -1,7 +1,7 @@
 """Order flow as Binance's streams: what changed in the true book becomes diffs, partial books, quotes and trades."""
 
 from feeds.simulator.binance_wire import MICROSECONDS, NS_PER_MS, Dialect, parse_stream
-from feeds.simulator.generated import GeneratedSource, Stream
+from feeds.simulator.generated import GeneratedSource, Stream, only_for
 from feeds.simulator.numbers import Numbers
 from feeds.simulator.order_flow import Fill, OrderFlow, Update
 from feeds.simulator.protocol import Message
@@ -95,6 +95,7 @@ class _BookTicker(_Stream):
 
     kind = "quote"
 
+    @only_for("top")
     def on_update(self, update: Update, out: list[Message]) -> None:
         if update.top is not None:
             ts = update.ts_event // self._unit_ns
@@ -106,6 +107,7 @@ class _Trades(_Stream):
 
     kind = "trade"
 
+    @only_for("fills")
     def on_update(self, update: Update, out: list[Message]) -> None:
         ts = update.ts_event // self._unit_ns
         for fill in update.fills:
@@ -125,6 +127,7 @@ class _AggTrades(_Stream):
         self._qty = 0
         self._ts_event = 0
 
+    @only_for("fills")
     def on_update(self, update: Update, out: list[Message]) -> None:
         for fill in update.fills:
             first = self._first

@@ -107,6 +107,10 @@ class Dialect(ABC):
     def exchange_info(self, markets: Sequence[Market], now_ms: int) -> dict[str, Any]: ...
 
 
+def _levels(numbers: Numbers, levels: dict[int, int], *, reverse: bool = False) -> str:
+    return numbers.levels(sorted(levels.items(), reverse=reverse)) if levels else ""
+
+
 def _flag(value: bool) -> str:
     return "true" if value else "false"
 
@@ -161,7 +165,7 @@ class SpotDialect(Dialect):
         # Spot lists both sides best first.
         return (
             f'{{"e":"depthUpdate","E":{now},"s":"{symbol}","U":{ids[0]},"u":{ids[1]},'
-            f'"b":[{n.levels(sorted(bids.items(), reverse=True))}],"a":[{n.levels(sorted(asks.items()))}]}}'
+            f'"b":[{_levels(n, bids, reverse=True)}],"a":[{_levels(n, asks)}]}}'
         )
 
     def partial(self, symbol: str, n: Numbers, now: int, ts: int, ids: Ids, book: Book) -> str:
@@ -314,7 +318,7 @@ class FuturesDialect(Dialect):
         self, symbol: str, n: Numbers, now: int, ts: int, ids: Ids, bids: dict[int, int], asks: dict[int, int]
     ) -> str:
         # Futures list both sides by ascending price.
-        return self._depth_update(symbol, now, ts, ids, n.levels(sorted(bids.items())), n.levels(sorted(asks.items())))
+        return self._depth_update(symbol, now, ts, ids, _levels(n, bids), _levels(n, asks))
 
     def partial(self, symbol: str, n: Numbers, now: int, ts: int, ids: Ids, book: Book) -> str:
         return self._depth_update(symbol, now, ts, ids, n.levels(book.bids), n.levels(book.asks))

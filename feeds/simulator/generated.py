@@ -8,8 +8,8 @@ import math
 import re
 from abc import abstractmethod
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -36,6 +36,18 @@ _JSON = {"Content-Type": "application/json"}
 
 
 # --- streams ------------------------------------------------------------------------------------------------------
+
+_OnUpdate = TypeVar("_OnUpdate", bound=Callable[..., None])
+
+
+def only_for(part: Literal["top", "fills"]) -> Callable[[_OnUpdate], _OnUpdate]:
+    """Say of an `on_update` that updates without this part are nothing to it: it is not called for them."""
+
+    def mark(on_update: _OnUpdate) -> _OnUpdate:
+        on_update.only_for = part  # type: ignore[attr-defined]
+        return on_update
+
+    return mark
 
 
 class Stream:
@@ -210,6 +222,7 @@ class QuoteStream(Stream):
         self._flow = exchange.flow_of(symbol)
         self._number = self._flow.last_id(symbol)
 
+    @only_for("top")
     def on_update(self, update: Update, out: list[Message]) -> None:
         if update.top is not None:
             text = self._exchange.quote(self, update.ts_event, update.top, update.last_id)
@@ -247,6 +260,7 @@ class TradeStream(Stream):
         self.numbers = exchange.numbers[symbol]
         self._exchange = exchange
 
+    @only_for("fills")
     def on_update(self, update: Update, out: list[Message]) -> None:
         if update.fills:
             for text in self._exchange.trades(self, update.ts_event, update.fills):
@@ -288,6 +302,8 @@ class GeneratedSource(Source):
         self._flow = flow
         self._streams: dict[str, Stream] = {}
         self._by_symbol: defaultdict[str, list[Stream]] = defaultdict(list)
+        # By symbol those that are told of an update with or without a new top (1), with or without fills (2).
+        self._told: defaultdict[str, list[list[Stream]]] = defaultdict(lambda: [[], [], [], []])
         self._at_burst_end: defaultdict[str, list[Stream]] = defaultdict(list)  # those that do something then
         self._periodic: dict[str, Stream] = {}
         self._period_ns = tick_ns
@@ -322,6 +338,7 @@ class GeneratedSource(Source):
         if active is None:
             active = self._streams[stream] = self.make_stream(stream)
             self._by_symbol[active.symbol].append(active)
+            self._find_told(active.symbol)
             if type(active).on_burst_end is not Stream.on_burst_end:
                 self._at_burst_end[active.symbol].append(active)
             if active.period_ns:
@@ -334,6 +351,7 @@ class GeneratedSource(Source):
         if not active.subscribers:
             del self._streams[stream]
             self._by_symbol[active.symbol].remove(active)
+            self._find_told(active.symbol)
             if active in self._at_burst_end[active.symbol]:
                 self._at_burst_end[active.symbol].remove(active)
             self._periodic.pop(stream, None)
@@ -347,11 +365,11 @@ class GeneratedSource(Source):
 
     def _publish(self, updates: list[Update]) -> list[Message]:
         out: list[Message] = []
-        by_symbol = self._by_symbol
+        told = self._told
         if self.skew_ns:
             updates = [msgspec.structs.replace(one, ts_event=one.ts_event + self.skew_ns) for one in updates]
         for update in updates:
-            for stream in by_symbol[update.symbol]:
+            for stream in told[update.symbol][(update.top is not None) + 2 * bool(update.fills)]:
                 stream.on_update(update, out)
         for symbol in dict.fromkeys([update.symbol for update in updates]):
             for stream in self._at_burst_end[symbol]:
@@ -363,6 +381,13 @@ class GeneratedSource(Source):
         book = self._flow.book(symbol, levels=levels)
         known_ns = max(book.ts_event, self._tick_ns - self._period_ns)
         return msgspec.structs.replace(book, ts_event=known_ns + self.skew_ns)
+
+    def _find_told(self, symbol: str) -> None:
+        parts: list[set[str | None]] = [{None}, {None, "top"}, {None, "fills"}, {None, "top", "fills"}]
+        self._told[symbol] = [
+            [one for one in self._by_symbol[symbol] if getattr(type(one).on_update, "only_for", None) in told]
+            for told in parts
+        ]
 
     def _tick(self) -> list[Message]:
         now_ns = self._tick_ns

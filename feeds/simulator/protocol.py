@@ -36,7 +36,7 @@ class Ending(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class Batch(msgspec.Struct, frozen=True):
+class Batch(msgspec.Struct, frozen=True, gc=False):
     """Messages of one instant, which belong into one TCP segment."""
 
     ts_event: int  # ns of exchange time

@@ -17,6 +17,9 @@ from feeds.simulator.exchanges.upbit import double
 from feeds.simulator.generated import GeneratedExchange, GeneratedSession
 from feeds.simulator.order_flow import NS_PER_SECOND, Book, FlowConfig
 from feeds.simulator.protocol import PolicyViolation, Refused
+from feeds.simulator.generated import GeneratedExchange, GeneratedSession, QuoteStream, only_for
+from feeds.simulator.order_flow import NS_PER_SECOND, Book, FlowConfig, Update
+from feeds.simulator.protocol import Message, PolicyViolation, Refused
 from feeds.simulator.server import find_simulator, simulated_ids
 
 GENERATED = [name for name in simulated_ids() if not name.startswith("binance")]
@@ -71,6 +74,42 @@ def apply(side: Side, levels: Any) -> None:
             side[Decimal(price)] = Decimal(qty)
         else:
             side.pop(Decimal(price), None)
+
+
+class _Spy(QuoteStream):
+    """Is told of all updates, as it does not say that it is told of some only."""
+
+    told: list[Update]
+
+    def on_update(self, update: Update, out: list[Message]) -> None:
+        self.told.append(update)
+
+
+class _SpyOfTops(_Spy):
+    on_update = only_for("top")(_Spy.on_update)
+
+
+class _SpyOfFills(_Spy):
+    on_update = only_for("fills")(_Spy.on_update)
+
+
+def test_streams_are_told_of_the_updates_that_they_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange = make("okx", "BTC-USDT")
+    kinds = {"all": _Spy, "tops": _SpyOfTops, "fills": _SpyOfFills}
+    streams = {name: kind(exchange, f"{name}:BTC-USDT", "BTC-USDT") for name, kind in kinds.items()}
+    monkeypatch.setattr(exchange, "stream", lambda key, channel, symbol: streams[channel])
+    session = exchange.connect("/ws/v5/public")
+    for name, stream in streams.items():
+        stream.told = []
+        session.subscribe(name, "BTC-USDT", START_NS)
+    list(messages(exchange, session))
+    updates = list(streams["all"].told)
+    assert len(updates) > 100
+    assert streams["tops"].told == [update for update in updates if update.top is not None] != []
+    assert streams["fills"].told == [update for update in updates if update.fills] != []
+    session.unsubscribe("all", "BTC-USDT")
+    list(messages(exchange, session))
+    assert streams["all"].told == updates
 
 
 def test_okx_chains_ids_and_signs_the_25_best_levels() -> None:
