@@ -270,28 +270,14 @@ class TradeStream(Stream):
 class RecentTradeStream(TradeStream):
     """Every fill; a new subscriber gets those before it, newest first, that came while somebody was subscribed."""
 
+    @only_for("fills")
     def on_update(self, update: Update, out: list[Message]) -> None:
         super().on_update(update, out)
         self._exchange.recent_trades[self.symbol].extend((update.ts_event, fill) for fill in update.fills)
 
     def first(self, now_ns: int) -> list[bytes]:
         recent = list(self._exchange.recent_trades[self.symbol])
-        return [self._exchange.backlog(self, now_ns, recent[::-1]).encode()]
-
-
-class BacklogTrades(TradeStream):
-    """Every fill; a later subscriber gets the newest first, as far as the stream has been there."""
-
-    def __init__(self, exchange: "GeneratedExchange", key: str, symbol: str, backlog: int) -> None:
-        super().__init__(exchange, key, symbol)
-        self._past: deque[tuple[int, Fill]] = deque(maxlen=backlog)
-
-    def on_update(self, update: Update, out: list[Message]) -> None:
-        super().on_update(update, out)
-        self._past.extend((update.ts_event, fill) for fill in update.fills)
-
-    def first(self, now_ns: int) -> list[bytes]:
-        return [text.encode() for text in self._exchange.backlog(self, list(self._past))]
+        return [text.encode() for text in self._exchange.backlog(self, now_ns, recent[::-1])]
 
 
 class GeneratedSource(Source):
@@ -579,10 +565,6 @@ class GeneratedExchange(ExchangeProtocol):
     def trades(self, stream: TradeStream, ts_event: int, fills: Sequence[Fill]) -> Sequence[str]:
         """Write the trades of one order."""
 
-    def backlog(self, stream: BacklogTrades, past: Sequence[tuple[int, Fill]]) -> Sequence[str]:
-        """Write what a new subscriber gets of past trades, given with their times, oldest first."""
-        raise NotImplementedError(f"{self.name} has no trades of the past")
-
     @abstractmethod
     def quote(self, stream: QuoteStream, ts_event: int, top: Top, update_id: int) -> str:
         """Write a best bid and offer."""
@@ -591,7 +573,7 @@ class GeneratedExchange(ExchangeProtocol):
     def get(self, path: str, query: dict[str, str], now_ns: int) -> object:
         """Return what a REST request is answered with, HttpReply or an object; None where there is no such path."""
 
-    def backlog(self, stream: TradeStream, now_ns: int, trades: Sequence[tuple[int, Fill]]) -> str:
+    def backlog(self, stream: TradeStream, now_ns: int, trades: Sequence[tuple[int, Fill]]) -> Sequence[str]:
         """Write the newest trades before a subscription, each with its time, newest first."""
         raise NotImplementedError(f"{self.name} repeats no trades")
 

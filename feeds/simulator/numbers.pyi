@@ -32,7 +32,10 @@ class Numbers:
         after: str = '"]',
         separator: str = ",",
     ) -> str:
-        """Write levels, (ticks, lots) each, with texts before, between and behind the two numbers of each."""
+        """Write levels, (ticks, lots) each, with texts before, between and behind the two numbers of each.
+
+        It does not call `price` and `qty`: a subclass that has its own writes its levels itself.
+        """
 
 def iso(ts: int, digits: int = 6) -> str:
     """Write a time (ns since the epoch) as 2023-10-06T17:35:55.440295Z."""

@@ -230,9 +230,9 @@ class Bitfinex(GeneratedExchange):
     def trades(self, stream: TradeStream, ts_event: int, fills: Sequence[Fill]) -> Sequence[str]:
         return [_inner("te", _trade(stream.numbers, ts_event, fill), ts_event) for fill in fills]
 
-    def backlog(self, stream: TradeStream, now_ns: int, trades: Sequence[tuple[int, Fill]]) -> str:
+    def backlog(self, stream: TradeStream, now_ns: int, trades: Sequence[tuple[int, Fill]]) -> Sequence[str]:
         rows = [_trade(stream.numbers, ts_event, fill) for ts_event, fill in trades]
-        return _inner("data", f"[{','.join(rows)}]", now_ns)
+        return [_inner("data", f"[{','.join(rows)}]", now_ns)]
 
     def get(self, path: str, query: dict[str, str], now_ns: int) -> object:
         names = path.removeprefix("/v2/conf/").split(",")

@@ -162,16 +162,16 @@ class CryptoCom(GeneratedExchange):
         return _push(stream, f"ticker.{stream.symbol}", '"ticker"', data)
 
     def trades(self, stream: TradeStream, ts_event: int, fills: Sequence[Fill]) -> Sequence[str]:
-        return [self.backlog(stream, ts_event, [(ts_event, fill) for fill in reversed(fills)])]
+        return self.backlog(stream, ts_event, [(ts_event, fill) for fill in reversed(fills)])
 
-    def backlog(self, stream: TradeStream, now_ns: int, trades: Sequence[tuple[int, Fill]]) -> str:
+    def backlog(self, stream: TradeStream, now_ns: int, trades: Sequence[tuple[int, Fill]]) -> Sequence[str]:
         n = stream.numbers
         data = "},{".join(
             f'"d":"{fill.trade_id}","t":{ts_event // NS_PER_MS},"p":"{n.price(fill.price)}","q":"{n.qty(fill.qty)}",'
             f'"s":"{"SELL" if fill.buyer_is_maker else "BUY"}","i":"{stream.symbol}"'
             for ts_event, fill in trades
         )
-        return _push(stream, f"trade.{stream.symbol}", '"trade"', data)
+        return [_push(stream, f"trade.{stream.symbol}", '"trade"', data)]
 
     def get(self, path: str, query: dict[str, str], now_ns: int) -> object:
         if path != "/exchange/v1/public/get-instruments":

@@ -11,12 +11,12 @@ import msgspec
 
 from feeds.simulator.generated import (
     NS_PER_MS,
-    BacklogTrades,
     BookStream,
     GeneratedExchange,
     GeneratedSession,
     Levels,
     QuoteStream,
+    RecentTradeStream,
     Stream,
     TradeStream,
     decode_object,
@@ -30,7 +30,6 @@ CHANNELS = ("v4_orderbook", "v4_trades")
 BATCHED = ".batched"  # behind a channel's name: what a period brings, in one message
 BATCH_NS = 250 * NS_PER_MS
 MAX_SUBSCRIPTIONS = 32  # of one channel
-BACKLOG = 100  # trades
 
 
 class DydxSession(GeneratedSession):
@@ -152,7 +151,7 @@ class Dydx(GeneratedExchange):
 
     def stream(self, key: str, channel: str, symbol: str) -> Stream:
         if channel.startswith("v4_trades"):
-            return BacklogTrades(self, key, symbol, BACKLOG)
+            return RecentTradeStream(self, key, symbol)
         return _Books(self, key, symbol)
 
     def book(self, stream: BookStream, now_ns: int, bids: Levels, asks: Levels, *, is_snapshot: bool) -> str:
@@ -172,10 +171,10 @@ class Dydx(GeneratedExchange):
         trades = ",".join(_trade(stream.numbers, ts_event, fill) for fill in fills)
         return [_data(stream, "1.1.0", [f'"trades":[{trades}]'])]
 
-    def backlog(self, stream: BacklogTrades, past: Sequence[tuple[int, Fill]]) -> Sequence[str]:
-        trades = ",".join(_trade(stream.numbers, ts_event, fill, has_height=True) for ts_event, fill in past[::-1])
+    def backlog(self, stream: TradeStream, now_ns: int, trades: Sequence[tuple[int, Fill]]) -> Sequence[str]:
+        listed = ",".join(_trade(stream.numbers, ts_event, fill, has_height=True) for ts_event, fill in trades)
         return [
-            f'{{"type":"subscribed","channel":"v4_trades","id":"{stream.symbol}","contents":{{"trades":[{trades}]}}}}'
+            f'{{"type":"subscribed","channel":"v4_trades","id":"{stream.symbol}","contents":{{"trades":[{listed}]}}}}'
         ]
 
     def get(self, path: str, query: dict[str, str], now_ns: int) -> object:

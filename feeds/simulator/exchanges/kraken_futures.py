@@ -161,9 +161,9 @@ class KrakenFutures(GeneratedExchange):
     def trades(self, stream: TradeStream, ts_event: int, fills: Sequence[Fill]) -> Sequence[str]:
         return [_trade(stream, ts_event, fill) for fill in fills]
 
-    def backlog(self, stream: TradeStream, now_ns: int, trades: Sequence[tuple[int, Fill]]) -> str:
+    def backlog(self, stream: TradeStream, now_ns: int, trades: Sequence[tuple[int, Fill]]) -> Sequence[str]:
         listed = ",".join(_trade(stream, ts_event, fill) for ts_event, fill in trades)
-        return f'{{"feed":"trade_snapshot","product_id":"{stream.symbol}","trades":[{listed}]}}'
+        return [f'{{"feed":"trade_snapshot","product_id":"{stream.symbol}","trades":[{listed}]}}']
 
     def get(self, path: str, query: dict[str, str], now_ns: int) -> object:
         if path != "/derivatives/api/v3/instruments":

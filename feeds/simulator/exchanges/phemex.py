@@ -8,12 +8,12 @@ import msgspec
 
 from feeds.simulator.generated import (
     NS_PER_MS,
-    BacklogTrades,
     BookStream,
     GeneratedExchange,
     GeneratedSession,
     Levels,
     QuoteStream,
+    RecentTradeStream,
     Stream,
     TradeStream,
     decode_object,
@@ -27,7 +27,6 @@ WHOLE = 0  # the depth that stands for all levels
 DEPTHS = (WHOLE, 1, 5, 10, 30)
 REPEATED_NS = 60 * NS_PER_SECOND  # after which a book comes whole again
 MAX_SUBSCRIPTIONS = 20  # as documented; more were seen to be served
-BACKLOG = 1000  # trades
 CONTRACT_SCALE, SPOT_SCALE = 4, 8
 GATEWAY_NS = 250_000  # from the matching engine to the gateway, whose times `_p` books tell
 
@@ -73,6 +72,7 @@ class Phemex(GeneratedExchange):
     name = "phemex"
     update_ids = "exchange"  # `sequence` is of several symbols, too
     session = PhemexSession
+    backlog_size = 1000
     written = re.compile(r"s[A-Z0-9]+USD[TC]|[cu]?[A-Z0-9]+USD[TC]?")
     default_symbols = ("BTCUSDT", "ETHUSDT", "BTCUSD", "sBTCUSDT")
     precisions: ClassVar = {
@@ -100,7 +100,7 @@ class Phemex(GeneratedExchange):
         if name.endswith("_p") == bool(_scale(symbol)):
             raise KeyError(channel)
         if name.startswith("trade"):
-            return BacklogTrades(self, key, symbol, BACKLOG)
+            return RecentTradeStream(self, key, symbol)
         if int(depth) == WHOLE:
             return _Books(self, key, symbol, period_ns=100 * NS_PER_MS)
         return _Books(self, key, symbol, levels=int(depth), period_ns=20 * NS_PER_MS)
@@ -121,9 +121,9 @@ class Phemex(GeneratedExchange):
     def trades(self, stream: TradeStream, ts_event: int, fills: Sequence[Fill]) -> Sequence[str]:
         return [_trades(stream, self.source.flow.last_id(stream.symbol), [(ts_event, fill) for fill in fills])]
 
-    def backlog(self, stream: BacklogTrades, past: Sequence[tuple[int, Fill]]) -> Sequence[str]:
+    def backlog(self, stream: TradeStream, now_ns: int, trades: Sequence[tuple[int, Fill]]) -> Sequence[str]:
         sequence = self.source.flow.last_id(stream.symbol)
-        return [_trades(stream, sequence, past[::-1], "snapshot")] if past else []  # newest first
+        return [_trades(stream, sequence, trades, "snapshot")] if trades else []
 
     def get(self, path: str, query: dict[str, str], now_ns: int) -> object:
         if path != "/public/products":
@@ -153,9 +153,11 @@ class _Scaled(Numbers):
     def qty(self, lots: int) -> str:
         return str(lots * self._qty_unit)
 
-    def levels(self, levels: Levels) -> str:
+    def levels(
+        self, levels: Levels, before: str = "[", between: str = ",", after: str = "]", separator: str = ","
+    ) -> str:
         price, qty = self._price_unit, self._qty_unit
-        return ",".join([f"[{ticks * price},{lots * qty}]" for ticks, lots in levels])
+        return separator.join([f"{before}{ticks * price}{between}{lots * qty}{after}" for ticks, lots in levels])
 
 
 class _Books(BookStream):

@@ -13,12 +13,12 @@ import msgspec
 
 from feeds.simulator.generated import (
     NS_PER_MS,
-    BacklogTrades,
     BookStream,
     GeneratedExchange,
     GeneratedSession,
     Levels,
     QuoteStream,
+    RecentTradeStream,
     Stream,
     TradeStream,
     json_reply,
@@ -177,6 +177,7 @@ class Upbit(GeneratedExchange):
     name = "upbit"
     refuses_subscriptions = False
     session: type[GeneratedSession] = UpbitSession
+    backlog_size = 1
     paths = ("/websocket/v1",)
     written = re.compile(r"(KRW|BTC|USDT)-[A-Z0-9]+")
     default_symbols = ("KRW-BTC", "KRW-ETH", "KRW-SOL")
@@ -202,7 +203,7 @@ class Upbit(GeneratedExchange):
 
     def stream(self, key: str, channel: str, symbol: str) -> Stream:
         if channel == "trade":
-            return BacklogTrades(self, key, symbol, 1)
+            return RecentTradeStream(self, key, symbol)
         return _Books(self, key, symbol, levels=self.depths[channel], period_ns=100 * NS_PER_MS, is_whole=True)
 
     def book(self, stream: BookStream, now_ns: int, bids: Levels, asks: Levels, *, is_snapshot: bool) -> str:
@@ -218,8 +219,8 @@ class Upbit(GeneratedExchange):
     def trades(self, stream: TradeStream, ts_event: int, fills: Sequence[Fill]) -> Sequence[str]:
         return [self.trade(stream, ts_event, fill, "REALTIME") for fill in fills]
 
-    def backlog(self, stream: BacklogTrades, past: Sequence[tuple[int, Fill]]) -> Sequence[str]:
-        return [self.trade(stream, ts_event, fill, "SNAPSHOT") for ts_event, fill in past]
+    def backlog(self, stream: TradeStream, now_ns: int, trades: Sequence[tuple[int, Fill]]) -> Sequence[str]:
+        return [self.trade(stream, ts_event, fill, "SNAPSHOT") for ts_event, fill in trades]
 
     def trade(self, stream: TradeStream, ts_event: int, fill: Fill, stream_type: str) -> str:
         """Write one trade; its closing price of yesterday is the price that order flow began with."""

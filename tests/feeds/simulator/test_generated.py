@@ -14,9 +14,6 @@ import pytest
 
 from feeds.simulator.exchanges.mexc import protobuf as written_by_mexc
 from feeds.simulator.exchanges.upbit import double
-from feeds.simulator.generated import GeneratedExchange, GeneratedSession
-from feeds.simulator.order_flow import NS_PER_SECOND, Book, FlowConfig
-from feeds.simulator.protocol import PolicyViolation, Refused
 from feeds.simulator.generated import GeneratedExchange, GeneratedSession, QuoteStream, only_for
 from feeds.simulator.order_flow import NS_PER_SECOND, Book, FlowConfig, Update
 from feeds.simulator.protocol import Message, PolicyViolation, Refused
@@ -1569,10 +1566,8 @@ def test_pings_of_the_client_are_answered(name: str, path: str, ping: bytes, pon
     "name",
     [
         *("okx", "kraken", "kraken-futures", "bybit", "bybit-spot", "bitget", "gateio", "gateio-futures"),
-        *("coinbase", "coinbase-advanced", "hyperliquid"),
+        *("coinbase", "coinbase-advanced", "hyperliquid", "phemex", "upbit"),
     ],
-    "name", ["okx", "kraken", "bybit", "bitget", "gateio", "coinbase", "coinbase-advanced", "hyperliquid", "upbit"]
-    ["okx", "kraken", "bybit", "bitget", "gateio", "coinbase", "coinbase-advanced", "hyperliquid", "upbit", "phemex"],
 )
 def test_a_client_that_is_silent_for_too_long_is_disconnected(name: str) -> None:
     exchange = make(name)
