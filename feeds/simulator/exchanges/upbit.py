@@ -167,10 +167,10 @@ class _Doubles(Numbers):
     """Numbers as Java writes doubles."""
 
     def price(self, ticks: int) -> str:
-        return double(super().price(ticks))
+        return _double(super().price(ticks))
 
     def qty(self, lots: int) -> str:
-        return double(super().qty(lots))
+        return _double(super().qty(lots))
 
 
 class Upbit(GeneratedExchange):
@@ -275,7 +275,6 @@ class _Books(BookStream):
         return [data.replace(b'"REALTIME"', b'"SNAPSHOT"') for data in super().first(now_ns)]
 
 
-@lru_cache(maxsize=50_000)
 def double(text: str) -> str:
     """Write a decimal as Upbit does: 127.0, 1.16539E8, 7.9276E-4."""
     value = Decimal(text).normalize()
@@ -284,6 +283,9 @@ def double(text: str) -> str:
         plain = f"{value:f}"
         return plain if "." in plain else f"{plain}.0"
     return f"{value.scaleb(-exponent):f}E{exponent}"
+
+
+_double = lru_cache(maxsize=50_000)(double)
 
 
 def units(numbers: Numbers, bids: Levels, asks: Levels) -> str:
