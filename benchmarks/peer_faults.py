@@ -40,6 +40,9 @@ PAGE = ROOT / "docs" / "peer-faults.md"
 
 RECENT = 0.5  # seconds for which a book may be shown that is the exchange's no more
 LOOK = 0.02  # seconds between two looks
+LATE = 0.2  # seconds between two looks from which on this machine was too busy, and a cell is played again
+TRIES = 3  # of a cell
+ROUNDS = 3  # of faults of single messages, which matter more or less
 START_TIMEOUT = 60.0  # until the books are right for the first time
 FLOW = FlowConfig(levels=16, warm_up=100, rate=40, seed=1)
 
@@ -47,8 +50,8 @@ FLOW = FlowConfig(levels=16, warm_up=100, rate=40, seed=1)
 class Pace(msgspec.Struct, frozen=True):
     """How long a cell is watched; seconds."""
 
-    calm: float = 3.0  # with right books before the fault, and at its end
-    least: float = 8.0  # after the fault, besides what it lasts itself
+    calm: float = 2.0  # with right books before the fault, and at its end
+    least: float = 5.0  # after the fault, besides what it lasts itself
 
 
 # --- the exchanges, and the faults: those of the fault matrix that these can have, with the same parameters ---------
@@ -73,7 +76,7 @@ class Scenario(msgspec.Struct, frozen=True):
     bound: float = 40.0  # seconds until the cell is given up
     retry_after: float = 0.0  # seconds for which the exchange has forbidden requests
     missing: tuple[str, ...] = ()  # exchanges that cannot have it
-    is_everywhere: bool = False  # and not at the exchanges alone where all clients are
+    is_everywhere: bool = False  # of single messages: at all exchanges, not at those alone where all clients are
     is_alone: bool = False  # nothing else may run meanwhile: the proxy has a turn of the loop for every piece
 
     def is_at(self, case: Case) -> bool:
@@ -265,6 +268,7 @@ class Watch:
         self.struck_at = math.inf
         self.was_ill = False  # after the fault
         self.wrong = self.old = 0.0  # seconds, after the fault, without a sign
+        self.longest_pause = 0.0  # seconds between two looks, after the fault
         self.told: list[tuple[float, str, str]] = []  # when, how, what
         self.has_ended = False
         self.has_struck: Callable[[], bool] = lambda: False  # whether the fault has
@@ -289,6 +293,7 @@ class Watch:
         elif self.right_since == math.inf:
             self.right_since = now
         if now > self.struck_at:
+            self.longest_pause = max(self.longest_pause, elapsed)
             self.wrong += elapsed * is_wrong
             self.old += elapsed * (is_old and not is_wrong)
 
@@ -339,6 +344,7 @@ class Seen(msgspec.Struct):
     told: list[tuple[float, str, str]]  # after the fault: when, how, what
     early: int = 0  # requests while they were forbidden
     has_ended: bool = False
+    longest_pause: float = 0.0  # of our own
 
 
 class CellError(Exception):
@@ -424,7 +430,8 @@ async def _follow(
     is_healed &= not watch.has_ended
     recovery = (watch.right_since - watch.struck_at if watch.was_ill else 0.0) if is_healed else None
     told = [(when - watch.struck_at, how, what) for when, how, what in watch.told if when >= watch.struck_at]
-    return Seen(recovery, watch.wrong, watch.old, told, _early(requests, scenario.retry_after), watch.has_ended)
+    early = _early(requests, scenario.retry_after)
+    return Seen(recovery, watch.wrong, watch.old, told, early, watch.has_ended, watch.longest_pause)
 
 
 def _early(requests: list[tuple[float, str]], retry_after: float) -> int:
@@ -442,9 +449,12 @@ async def play_all(clients: Sequence[Client], options: argparse.Namespace) -> di
     found: dict[Cell, Seen] = {}
 
     async def play_one(case: Case, scenario: Scenario, client: Client, room: asyncio.Semaphore) -> None:
-        async with room:
-            seen = await play(client, case, scenario, Pace())
-        found[case.exchange, scenario.name, client.name] = seen
+        rounds = []
+        for number in range(ROUNDS if scenario.is_everywhere else 1):
+            flow = msgspec.structs.replace(FLOW, seed=number + 1)
+            async with room:
+                rounds.append(await _play_in_peace(client, case, scenario, flow))
+        seen = found[case.exchange, scenario.name, client.name] = worst(rounds)
         print(f"{case.exchange}, {scenario.name}, {client.name}: {' / '.join(cells(seen))}", file=sys.stderr)
         if options.log:
             print("".join(f"  {when:8.3f} {how}: {what}\n" for when, how, what in seen.told), file=sys.stderr)
@@ -464,6 +474,28 @@ async def play_all(clients: Sequence[Client], options: argparse.Namespace) -> di
         ]
         await asyncio.gather(*chosen)
     return found
+
+
+async def _play_in_peace(client: Client, case: Case, scenario: Scenario, flow: FlowConfig) -> Seen:
+    """Play a cell, again where this machine had too much else to do."""
+    tries = []
+    while not tries or (tries[-1].longest_pause > LATE and len(tries) < TRIES):
+        tries.append(await play(client, case, scenario, Pace(), flow))
+    return min(tries, key=lambda seen: seen.longest_pause)
+
+
+def worst(rounds: Sequence[Seen]) -> Seen:
+    """Return the worst of each figure, and all that was told."""
+    recoveries = [seen.recovery for seen in rounds]
+    return Seen(
+        None if None in recoveries else max(recovery or 0.0 for recovery in recoveries),
+        max(seen.wrong for seen in rounds),
+        max(seen.old for seen in rounds),
+        [one for seen in rounds for one in seen.told],
+        max(seen.early for seen in rounds),
+        any(seen.has_ended for seen in rounds),
+        max(seen.longest_pause for seen in rounds),
+    )
 
 
 def cells(seen: Seen) -> list[str]:
@@ -495,13 +527,37 @@ def table(found: dict[Cell, Seen], case: Case) -> Iterator[str]:
 
 
 HEAD = """# The same faults, and other clients
+
+What other clients make of the faults of [the fault matrix](fault-matrix.md). `benchmarks/peer_faults.py --write` plays
+them in real time and writes this page. Each cell has a simulated exchange of its own with two books and 40 orders a
+second, a TCP proxy in front of it, and the client in a process of its own, with its defaults. The fault is switched on
+when both books have been right for 2 s. Faults of single messages, those that are played at all exchanges below, are
+played {rounds} times with other orders, and each figure is the worst of them. {versions}. {machine}
+
+Every book that a client gives to its user, at every callback, is compared, level for level (at Kraken the ten levels
+a side that its checksum is of), with all books that the exchange has had:
+
+- **right again**: seconds from the fault until both books were the exchange's and stayed so for 2 s. A book that was the
+  exchange's within the last 0.5 s counts as right: messages come every 100 ms or so, and this machine has more to do.
+  0: they were right all the time. A client that takes its book back is not right until it shows another; one that goes on
+  showing it is, as long as that is true. never: not within the bound.
+- **wrong**: seconds in which a client showed a book that the exchange never had.
+- **old**: seconds in which it showed one that had not been the exchange's for more than 0.5 s.
+- **told**: *withdrawn*: the program was told that there is no good book; *status*: it was told of the fault by an event;
+  *log*: a warning or an error was logged; *exception*: the client ended.
+
+Wrong and old do not count after a client has told anything, by whatever way, until its next book. That is in favour of
+cryptofeed, whose books have no state: a program that does not read the log learns of nothing. Requests that the exchange
+had forbidden by 429 or 418, and that came all the same before `Retry-After` was over, are *early*.
 """
+
 NOTES = """
 """
 
 
 def page(found: dict[Cell, Seen], clients: Sequence[Client], absent: dict[str, str]) -> str:
-    parts = [HEAD.format(clients=", ".join(client.version for client in clients), machine=machine())]
+    versions = ", ".join(client.version for client in clients)
+    parts = [HEAD.format(versions=f"{versions[0].upper()}{versions[1:]}", rounds=ROUNDS, machine=machine())]
     for case in CASES:
         if lines := list(table(found, case)):
             parts.append(f"## {case.exchange}\n\n" + "\n".join(lines) + "\n")

@@ -23,6 +23,7 @@ from peer_faults import (
     cells,
     play,
     table,
+    worst,
 )
 
 from feeds.simulator.markets import plausible_market
@@ -154,6 +155,26 @@ def test_a_client_that_ended_shows_nothing(watched: Watched) -> None:
 
 def test_faults_are_those_of_the_fault_matrix() -> None:
     assert {scenario.name for scenario in SCENARIOS} - {"none"} <= {scenario.name for scenario in matrix.SCENARIOS}
+
+
+def test_the_worst_of_some_rounds_counts() -> None:
+    told = [(0.1, "log", "a")]
+    rounds = [Seen(2.0, 0.0, 3.0, told), Seen(1.0, 0.5, 0.0, told, early=1, longest_pause=0.3)]
+    assert worst(rounds) == Seen(2.0, 0.5, 3.0, [*told, *told], early=1, longest_pause=0.3)
+    assert worst([*rounds, Seen(None, 0.0, 0.0, [], has_ended=True)]).recovery is None
+    assert worst([*rounds, Seen(None, 0.0, 0.0, [], has_ended=True)]).has_ended
+
+
+async def test_a_cell_is_played_again_when_the_machine_was_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = [0.5, 0.1, 0.0]
+
+    async def play_late(*_: object) -> Seen:
+        return Seen(0.0, 0.0, 0.0, [], longest_pause=pauses.pop(0))
+
+    monkeypatch.setattr(peer_faults, "play", play_late)
+    found = await peer_faults.play_all([OURS], argparse.Namespace(jobs=1, exchange="okx", fault=["reset"], log=False))
+    assert found["okx", "reset", "ours"].longest_pause == 0.1
+    assert pauses == [0.0]
 
 
 def test_a_cell_says_what_was_seen() -> None:
