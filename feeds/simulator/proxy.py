@@ -281,6 +281,8 @@ class FaultProxy:
                 size = min(size, left, self._rng.randint(1, largest))
                 self._pieces = (left - size, largest)
                 pause = 0.0
+            if writer.is_closing():
+                raise ConnectionResetError  # which asyncio's own loop says in `drain`; uvloop's refuses to write
             writer.write(view[start : start + size])
             await writer.drain()
             if pause is not None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from collections.abc import AsyncIterator
+import struct
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import uvloop
 
 from feeds.simulator.certificates import Certificates
 from feeds.simulator.proxy import (
@@ -231,3 +234,18 @@ async def test_what_cannot_be_is_refused(echo: Echo) -> None:
             proxy.url("ws://127.0.0.1:1")
     with pytest.raises(ValueError, match="expected an address such as"):
         FaultProxy("ws://localhost")
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_client_that_goes_while_it_is_written_to_is_no_error(echo: Echo, run: Callable[..., None]) -> None:
+    async def go() -> None:
+        async with echo.run(SlowDrain(bytes_per_second=20_000, seconds=60)) as proxy, connected(echo, proxy) as client:
+            client.writer.write(TEXT * 64)
+            await client.reader.readexactly(1)
+            (serving,) = proxy._tasks
+            linger = struct.pack("ii", 1, 0)  # its end is a reset
+            client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            client.writer.transport.abort()
+            await serving
+
+    run(go())
