@@ -255,7 +255,7 @@ class Truth:
 
 
 class Watch:
-    """What a client shows, and how long it is what."""
+    """Keeps what a client shows, and for how long that is wrong, old or right."""
 
     def __init__(self, truth: Truth, symbols: Sequence[str], clock: Callable[[], float]) -> None:
         self._truth = truth
@@ -385,7 +385,8 @@ async def _read(process: asyncio.subprocess.Process, watch: Watch) -> None:
     assert process.stderr is not None
     errors = asyncio.ensure_future(process.stderr.read())
     async for line in process.stdout:
-        watch.hear(json.loads(line))
+        if line.endswith(b"\n"):  # and not cut off by the client's end
+            watch.hear(json.loads(line))
     last = (await errors).decode(errors="replace").strip().splitlines()[-1:]
     watch.hear({"told": "exception", "text": "".join(last) or "the client has ended"})
     watch.end()
@@ -430,11 +431,11 @@ async def _follow(
     is_healed &= not watch.has_ended
     recovery = (watch.right_since - watch.struck_at if watch.was_ill else 0.0) if is_healed else None
     told = [(when - watch.struck_at, how, what) for when, how, what in watch.told if when >= watch.struck_at]
-    early = _early(requests, scenario.retry_after)
+    early = early_requests(requests, scenario.retry_after)
     return Seen(recovery, watch.wrong, watch.old, told, early, watch.has_ended, watch.longest_pause)
 
 
-def _early(requests: list[tuple[float, str]], retry_after: float) -> int:
+def early_requests(requests: list[tuple[float, str]], retry_after: float) -> int:
     """Count the requests that came while the first one's answer forbade them."""
     return sum(when < requests[0][0] + retry_after for when, _ in requests[1:]) if requests else 0
 
@@ -478,7 +479,7 @@ async def play_all(clients: Sequence[Client], options: argparse.Namespace) -> di
 
 async def _play_in_peace(client: Client, case: Case, scenario: Scenario, flow: FlowConfig) -> Seen:
     """Play a cell, again where this machine had too much else to do."""
-    tries = []
+    tries: list[Seen] = []
     while not tries or (tries[-1].longest_pause > LATE and len(tries) < TRIES):
         tries.append(await play(client, case, scenario, Pace(), flow))
     return min(tries, key=lambda seen: seen.longest_pause)
@@ -537,21 +538,54 @@ played {rounds} times with other orders, and each figure is the worst of them. {
 Every book that a client gives to its user, at every callback, is compared, level for level (at Kraken the ten levels
 a side that its checksum is of), with all books that the exchange has had:
 
-- **right again**: seconds from the fault until both books were the exchange's and stayed so for 2 s. A book that was the
-  exchange's within the last 0.5 s counts as right: messages come every 100 ms or so, and this machine has more to do.
-  0: they were right all the time. A client that takes its book back is not right until it shows another; one that goes on
-  showing it is, as long as that is true. never: not within the bound.
+- **right again**: seconds from the fault until both books were the exchange's, and stayed so for 2 s. What was the
+  exchange's book within the last 0.5 s counts as right: messages come every 100 ms or so, and machines have other work.
+  0: they were right all the time. A client that takes its book back is not right until it shows another; one that goes
+  on showing it is, as long as that is true. never: not within the bound.
 - **wrong**: seconds in which a client showed a book that the exchange never had.
 - **old**: seconds in which it showed one that had not been the exchange's for more than 0.5 s.
-- **told**: *withdrawn*: the program was told that there is no good book; *status*: it was told of the fault by an event;
+- **told**: *withdrawn*: the program was told that there is no good book; *status*: the program was told of the fault;
   *log*: a warning or an error was logged; *exception*: the client ended.
 
-Wrong and old do not count after a client has told anything, by whatever way, until its next book. That is in favour of
-cryptofeed, whose books have no state: a program that does not read the log learns of nothing. Requests that the exchange
-had forbidden by 429 or 418, and that came all the same before `Retry-After` was over, are *early*.
+Wrong and old do not count after a client has told anything, in whatever way, until its next book. That is in favour of
+cryptofeed, whose books have no state: a program that does not read the log does not learn of it. Requests that the
+exchange had forbidden by 429 or 418, and that came before `Retry-After` was over, are *early*.
+
+The client on `websockets` is `benchmarks/peer_clients/websockets_client.py`: what a careful user writes, with books
+that are joined, checked and made anew as the exchange prescribes. It is there for two exchanges.
 """
 
-NOTES = """
+NOTES = """## Why
+
+- **Bybit, cryptofeed.** Its handler does not look at `u`, the number of a delta. What a lost delta changed, or one that
+  came too late, stays wrong until that level changes again, and nobody is told. For the same reason it does not miss
+  `u` where that field is missing, and is right.
+- **One message that cannot be read, cryptofeed.** Whatever its handler raises ends the connection with all books, and
+  it connects again after a second: a cut message, a symbol or (Binance) a message that it does not know, a missing
+  field. So it does where it finds a gap at OKX, Coinbase, Deribit, Gate.io and Kraken. At Binance it drops that book
+  alone and fetches a snapshot with the next delta; until then its user keeps the old one.
+- **Unknown word, cryptofeed and the client on `websockets`.** A trade whose side is not "buy" is a sale for cryptofeed,
+  and the other client does not look at trades. Ours leaves the trade out and tells.
+- **Goodbye.** Iterating over a connection of `websockets` ends without an exception when it is closed with 1001:
+  cryptofeed connects again at once, and logs nothing.
+- **Half-open.** Until a ping is missed everybody shows old books as good. We ping after 10 s of silence and wait 10 s;
+  `websockets` pings every 20 s, waits 20 s, and then up to 10 s for the end of the connection; cryptofeed has it wait
+  60 s. Its own watchdog is later, after 120 s.
+- **429.** cryptofeed waits 15 s, whatever `Retry-After` says, inside its message handler, so both books wait.
+- **418.** cryptofeed connects again after a second, and asks for the snapshots of both books, while it is banned. The
+  simulator refuses once; an exchange would prolong the ban.
+- **OKX, ours.** We send it one message a second at most, so to unsubscribe and subscribe again takes one. The numbers
+  of its deltas say nothing by their size: of a duplicate we cannot know that it is one, and make the book anew.
+- **Mute, slow drain.** Nothing shows it while it lasts, and all clients show old books.
+- **Kraken.** Its messages have no numbers. The checksum of the first message that comes shows the loss, but nothing
+  does while messages are lost.
+
+## What is not compared
+
+cryptofeed 3.0.1 goes to Bitget's v2 address where v3 is simulated, and to a KuCoin host that wants no ticket where the
+tickets are simulated; it has no BitMEX and, of Coinbase, only Advanced Trade. At Bitstamp and Hyperliquid it subscribes
+to whole books, in which nothing can be missing. It speaks wss alone: the benchmark has it connect without TLS, so
+faults of TLS are left out, as are names that do not resolve, and wrong checksums, which OKX no longer sends.
 """
 
 

@@ -157,6 +157,11 @@ def test_faults_are_those_of_the_fault_matrix() -> None:
     assert {scenario.name for scenario in SCENARIOS} - {"none"} <= {scenario.name for scenario in matrix.SCENARIOS}
 
 
+def test_requests_are_early_until_they_are_allowed() -> None:
+    assert peer_faults.early_requests([(1.0, "/a"), (1.5, "/b"), (3.9, "/a"), (4.0, "/a")], 3.0) == 2
+    assert peer_faults.early_requests([], 3.0) == 0
+
+
 def test_the_worst_of_some_rounds_counts() -> None:
     told = [(0.1, "log", "a")]
     rounds = [Seen(2.0, 0.0, 3.0, told), Seen(1.0, 0.5, 0.0, told, early=1, longest_pause=0.3)]

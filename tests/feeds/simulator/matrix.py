@@ -672,7 +672,7 @@ The numbers are milliseconds from the fault's first effect until both books were
 of the simulated session, in which computing takes no time: the median of {count} seeds. 0: they were so all the
 time. They contain the fault's own duration, the feed's waits (backoff, pace of snapshots, the 20 s after which a
 connection that brings nothing is known to be dead) and the period of the exchange's messages, in a market of 40 orders
-a second. A letter says why there is nothing to show.
+a second. A letter says why there is nothing to show. What other clients make of it: [peer-faults.md](peer-faults.md).
 
 
 
