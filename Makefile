@@ -13,8 +13,8 @@ demo: $(VENV)/.built
 test: $(VENV)/.built $(VENV)/.tools
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-# Each benchmark, in under ten minutes: some with fewer sizes, connections and minutes than in RESULTS.md.
-QUICK := benchmarks/websocket.py benchmarks/connections.py benchmarks/soak.py
+# Each benchmark, in under ten minutes: some with fewer sizes, connections, rounds and minutes than in RESULTS.md.
+QUICK := benchmarks/websocket.py benchmarks/connections.py benchmarks/soak.py benchmarks/peer_faults.py
 bench: $(VENV)/.built
 	for benchmark in $(filter-out $(QUICK),$(wildcard benchmarks/*.py)); do $(BIN)/python $$benchmark || exit 1; done
 	for benchmark in $(QUICK); do $(BIN)/python $$benchmark --quick || exit 1; done

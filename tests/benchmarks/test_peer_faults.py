@@ -177,7 +177,8 @@ async def test_a_cell_is_played_again_when_the_machine_was_late(monkeypatch: pyt
         return Seen(0.0, 0.0, 0.0, [], longest_pause=pauses.pop(0))
 
     monkeypatch.setattr(peer_faults, "play", play_late)
-    found = await peer_faults.play_all([OURS], argparse.Namespace(jobs=1, exchange="okx", fault=["reset"], log=False))
+    options = argparse.Namespace(jobs=1, exchange="okx", fault=["reset"], quick=False, log=False)
+    found = await peer_faults.play_all([OURS], options)
     assert found["okx", "reset", "ours"].longest_pause == 0.1
     assert pauses == [0.0]
 
