@@ -534,7 +534,10 @@ What other clients make of the faults of [the fault matrix](fault-matrix.md). `b
 them in real time and writes this page. Each cell has a simulated exchange of its own with two books and 40 orders a
 second, a TCP proxy in front of it, and the client in a process of its own, with its defaults. The fault is switched on
 when both books have been right for 2 s. Faults of single messages, those that are played at all exchanges below, are
-played {rounds} times with other orders, and each figure is the worst of them. {versions}. {machine}
+played {rounds} times with other orders, and each figure is the worst of them. A cell is played again, up to twice, where
+the benchmark's own loop stood still for more than {late:g} s.
+
+Clients: {versions}. {machine}
 
 Every book that a client gives to its user, at every callback, is compared, level for level (at Kraken the ten levels
 a side that its checksum is of), with all books that the exchange has had:
@@ -593,7 +596,7 @@ faults of TLS are left out, as are names that do not resolve, and wrong checksum
 
 def page(found: dict[Cell, Seen], clients: Sequence[Client], absent: dict[str, str]) -> str:
     versions = ", ".join(client.version for client in clients)
-    parts = [HEAD.format(versions=f"{versions[0].upper()}{versions[1:]}", rounds=ROUNDS, machine=machine())]
+    parts = [HEAD.format(versions=versions, rounds=ROUNDS, late=LATE, machine=machine())]
     for case in CASES:
         if lines := list(table(found, case)):
             parts.append(f"## {case.exchange}\n\n" + "\n".join(lines) + "\n")
