@@ -534,8 +534,8 @@ What other clients make of the faults of [the fault matrix](fault-matrix.md). `b
 them in real time and writes this page. Each cell has a simulated exchange of its own with two books and 40 orders a
 second, a TCP proxy in front of it, and the client in a process of its own, with its defaults. The fault is switched on
 when both books have been right for 2 s. Faults of single messages, those that are played at all exchanges below, are
-played {rounds} times with other orders, and each figure is the worst of them. A cell is played again, up to twice, where
-the benchmark's own loop stood still for more than {late:g} s.
+played {rounds} times with other orders, and each figure is the worst of them. A cell is played again, up to twice,
+where the benchmark's own loop stood still for more than {late:g} s.
 
 Clients: {versions}. {machine}
 
