@@ -18,8 +18,8 @@ class OrderFlow:
     def __init__(self, markets: Sequence[Market], config: FlowConfig | None = None, *, start_ns: int = 0) -> None:
         """Fill the books and let `warm_up` orders pass; the first burst comes after `start_ns`.
 
-        ValueError for no or repeated symbols, a start price or typical quantity above 10**12 ticks or lots, and for a
-        configuration that no exchange could keep up.
+        ValueError for no or repeated symbols, a start price below 100 or above 10**12 ticks, a typical quantity below 1
+        or above 10**12 lots, and for a configuration that no exchange could keep up.
         """
 
     @property

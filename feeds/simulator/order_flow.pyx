@@ -12,7 +12,7 @@ from random import Random
 
 cimport cython
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
 
 from feeds.simulator.flow_types import NS_PER_SECOND, Book, Fill, FlowConfig, LevelChange, Top, Update
@@ -47,7 +47,8 @@ _BUSY_NS = NS_PER_SECOND // 3  # and of a busy one: a tenth of the time, carryin
 _BUSY_FACTOR = 6.4
 _QUIET_FACTOR = 0.4
 
-_MAX_START = 10**12  # ticks of a price, lots of a quantity: what a book adds up of them has room in 64 bits
+_MIN_TICKS = 100  # of a start price: room for some levels below, however far it falls
+_MAX_COUNT = 10**12  # ticks of a start price, lots of a typical quantity: what a book adds up of them has room in 64 bits
 cdef double MAX_GAP_NS = 1 << 60  # 36 years
 
 
@@ -185,10 +186,10 @@ cdef class _MarketState:
         Py_ssize_t history_next
 
     def __cinit__(self, market, config, int64_t update_id, int64_t trade_id):
-        if market.start_price > _MAX_START or market.typical_qty > _MAX_START:
+        if not (_MIN_TICKS <= market.start_price <= _MAX_COUNT and 1 <= market.typical_qty <= _MAX_COUNT):
             raise ValueError(
-                f"{market.symbol}: expected at most {_MAX_START} ticks and lots, found {market.start_price} and "
-                f"{market.typical_qty}"
+                f"{market.symbol}: expected a start price from {_MIN_TICKS} to {_MAX_COUNT} ticks and a typical quantity "
+                f"from 1 to {_MAX_COUNT} lots, found {market.start_price} and {market.typical_qty}"
             )
         self.market, self.symbol = market, market.symbol
         self.bids, self.asks = _Side(True), _Side(False)
@@ -390,10 +391,10 @@ cdef class OrderFlow:
 
     # The first symbol is the most active, the second half as much, and so on.
     cdef int _weigh(self, Py_ssize_t count) except -1:
-        self._weights = <double*> malloc(count * sizeof(double))
-        if self._weights == NULL:
+        cdef double* weights = <double*> realloc(self._weights, count * sizeof(double))
+        if weights == NULL:
             raise MemoryError(f"no room for {count} symbols")
-        self._count = count
+        self._weights, self._count = weights, count
         for i, weight in enumerate(accumulate(1 / (i + 1) for i in range(count))):
             self._weights[<Py_ssize_t> i] = weight
         return 0

@@ -198,6 +198,22 @@ def test_what_cannot_be_simulated_is_refused() -> None:
         make_flow(())
     with pytest.raises(ValueError, match="rate > 0"):
         make_flow(rate=0)
-    market = msgspec.structs.replace(plausible_market("BTCUSDT"), typical_qty=10**12 + 1)
-    with pytest.raises(ValueError, match=r"BTCUSDT: expected at most 10{12} ticks and lots"):
+
+
+@pytest.mark.parametrize("change", [{"start_price": 99}, {"start_price": 10**12 + 1}, {"typical_qty": 0}])
+def test_markets_that_have_no_room_are_refused(change: dict[str, int]) -> None:
+    market = msgspec.structs.replace(plausible_market("BTCUSDT"), **change)
+    with pytest.raises(ValueError, match="BTCUSDT: expected a start price from 100 to"):
         OrderFlow([market])
+
+
+@pytest.mark.parametrize("change", [{"start_price": 100}, {"start_price": 10**12}, {"typical_qty": 10**12}])
+@pytest.mark.parametrize("seed", range(5))
+def test_markets_that_have_just_room_stay_markets(change: dict[str, int], seed: int) -> None:
+    market = msgspec.structs.replace(plausible_market("BTCUSDT"), **change)
+    flow = OrderFlow([market], FlowConfig(seed=seed, levels=8, warm_up=0))
+    for update in flow.burst("BTCUSDT", 20_000, NS_PER_SECOND):
+        assert all(change.qty >= 0 and change.price >= 1 for change in update.changes)
+    book = flow.book("BTCUSDT")
+    assert min(len(book.bids), len(book.asks)) >= 2
+    assert 0 < book.bids[0][0] < book.asks[0][0]
