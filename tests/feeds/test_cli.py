@@ -539,7 +539,7 @@ def test_from_and_to_bound_what_is_delivered(collected: Path) -> None:
             ["record", "binance", "B-U", "-o", "new", "--append", "--rotate-bytes", "9"],
             "--append or --rotate-*, found both",
         ),
-        (["simulate", "mtgox"], "expected one of ['binance', 'binance-delivery', 'binance-futures', 'bitget'"),
+        (["simulate", "mtgox"], "expected one of ['binance', 'binance-delivery', 'binance-futures', 'bitfinex'"),
         (["simulate", "kraken", "--symbols", "BTCUSDT"], "kraken: expected symbols such as 'BTC/USD', found 'BTCUSDT'"),
         (["simulate", "binance", "--fault", "Flood"], "Flood: Invalid value 'Flood'"),
         (["simulate", "binance", "--fault", "Gap"], "Gap: Object missing required field `symbol`"),

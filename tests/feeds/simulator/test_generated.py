@@ -1211,7 +1211,7 @@ def test_books_of_upbit_are_whole_tops_of_which_the_first_is_marked(name: str, c
 def test_books_of_bithumb_have_fifteen_levels_of_which_one_may_be_of_dust(code: str) -> None:
     exchange = make("bithumb", "KRW-BTC", "KRW-XRP")
     session = exchange.connect("/websocket/v1")
-    assert session.is_binary
+    assert session.sends_binary
     (first,) = ask(session, [{"ticket": "t"}, {"type": "orderbook", "codes": [code]}])
     assert (first["stream_type"], first["timestamp"]) == ("SNAPSHOT", START_NS // 1000)
     dust = seen = 0
