@@ -122,6 +122,7 @@ class Exchange:
     instruments_urls: Sequence_[str | Fetch] = ()
     heartbeat: Heartbeat | None = None
     message_interval = 0.25  # seconds between messages that we send
+    message_limits: Sequence_[RateLimit] = ()  # of a connection, of messages that subscribe and unsubscribe, weight 1
     # Seconds at least between subscriptions of one book anew, of which the first is made at once.
     resubscribe_interval = 0.0
     # Seconds between snapshots of one book that a live feed asks for though it is LIVE, where the exchange's messages

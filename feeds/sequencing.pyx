@@ -104,13 +104,14 @@ cdef class IdentitySequence(Sequence):
        seqId may be smaller than prevSeqId; without changes, a delta with seqId == prevSeqId says that the line lives.
     3. After a snapshot that was requested (seqId = S): deltas with seqId <= S are dropped; the first applied one must
        satisfy prevSeqId <= S < seqId.
-    4. Deltas without ids (sent before there were any) have no rule.
+    4. A delta whose seqId is that of the message before leads to where the book is: it was sent twice and is ignored.
+    5. Deltas without ids (sent before there were any) have no rule.
     """
 
     cdef Verdict check(self, BookDelta delta) noexcept:
         if delta.last_id >= 0 and delta.previous_id != self.last_id and self.last_id >= 0:
-            if not self.awaiting_first:                          # step 2
-                return MISSED
+            if not self.awaiting_first:                          # steps 4 and 2
+                return OLD if delta.last_id == self.last_id else MISSED
             if delta.last_id <= self.last_id:                    # step 3
                 return OLD
             if delta.previous_id > self.last_id:
@@ -208,7 +209,8 @@ cdef class RestartSequence(IdentitySequence):
     1. A snapshot has pseq = 0; S is its seq.
     2. A delta with pseq = 0 says that the exchange has restarted: the book before it is void.
     3. The first delta must satisfy pseq <= S < seq (documented; pseq == S was seen); those with seq <= S are dropped.
-    4. Every further one must satisfy pseq == seq of the message before; otherwise a message was missed.
+    4. Every further one must satisfy pseq == seq of the message before; otherwise a message was missed. One with the seq
+       of the message before was sent twice and is ignored.
     5. Deltas without ids (v1) have no rule.
     """
 

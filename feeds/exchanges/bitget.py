@@ -518,6 +518,7 @@ class Bitget(Exchange):
     max_topics_per_message = 10  # v3 drops messages with 25
     max_topics_per_connection = 50
     max_connections = 100
+    message_limits = (RateLimit(240, 3600),)
     connection_limits = (RateLimit(300, 300),)
     urls = re.compile(r"//(ws|api)\.bitget\.com\b")
     messages = re.compile(rb'^\{"action":"(snapshot|update)","arg":\{"instType":"')

@@ -452,7 +452,8 @@ class Okx(Exchange):
     answers = (b"pong", b'{"event":')
     opening_snapshots = (b'{"arg":*"action":"snapshot"',)
     heartbeat = Heartbeat(20.0, b"ping")  # the server closes what has been idle for 30 s
-    message_interval = 1.0  # seconds; 480 requests an hour are allowed
+    message_interval = 0.1
+    message_limits = (RateLimit(480, 3600),)
     max_topics_per_message = 100
     request_limits = (RateLimit(40, 2),)
     connection_limits = (RateLimit(3, 1),)

@@ -14,6 +14,7 @@ from feeds.exchange import ConnectionPlan, Exchange, Heartbeat
 from feeds.live.arbiter import Arbiter
 from feeds.live.backoff import Backoff
 from feeds.live.http import retry_after
+from feeds.live.limits import Budget
 from feeds.live.liveness import Liveness
 from feeds.live.receiver import Receiver
 from feeds.pipeline import Pipeline
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Leg"]
 
 GREETING_POLL = 0.01  # seconds
+PATIENCE = 5.0  # seconds for which a connection waits that has used up its messages; for more it is made anew
 
 
 class Leg:
@@ -57,6 +59,7 @@ class Leg:
         self._replanned = asyncio.Event()
         self._sending = asyncio.Lock()
         self._may_send = 0.0  # loop time
+        self._budget = Budget(())  # of the connection in progress
         self._backoff = Backoff(config.backoff)
         self._liveness = Liveness(
             self,
@@ -130,6 +133,7 @@ class Leg:
         if not line.is_connected:
             line.watch_first_data(())  # before the first message can come
         self._may_send = 0.0
+        self._budget = Budget(line.exchange.message_limits, line.config.limit_share)
         self.subscribed = None
         self.is_leaving = self.is_told_joined = self.is_told_late = False
         # A little early: the first message may come before we are told that the connection stands.
@@ -204,11 +208,19 @@ class Leg:
         await self.send_in_turn(lambda: messages)
 
     async def send_in_turn(self, take: Callable[[], Sequence[bytes | Callable[[int], bytes]]]) -> None:
-        """The same with messages that are asked for when all others have been sent."""
+        """The same with messages that are asked for when all others have been sent.
+
+        Where the exchange takes no more of them on this connection for long, it is made anew, and they are not sent.
+        """
         loop = asyncio.get_running_loop()
         async with self._sending:
             for message in take():
-                await asyncio.sleep(max(0.0, self._may_send - loop.time()))
+                delay = self._budget.delay(1.0, loop.time())
+                if delay > PATIENCE:
+                    self.reconnect(f"the exchange takes no subscriptions on this connection for {delay:.0f} s")
+                    return
+                await asyncio.sleep(max(delay, self._may_send - loop.time(), 0.0))
+                self._budget.spend(1.0, loop.time())
                 self.receiver.send(message if isinstance(message, bytes) else message(time.time_ns()))
                 self._may_send = loop.time() + self._line.plan.message_interval
 

@@ -149,7 +149,15 @@ def test_restart_the_first_after_a_snapshot(last, previous, verdict):
 
 @pytest.mark.parametrize(
     ("last", "previous", "verdict"),
-    [(110, 105, APPLY), (110, 104, MISSED), (110, 0, MISSED), (7, 105, APPLY)],  # steps 4, 4, 2, 4
+    # Steps 4, 4, 2, 4; sent twice, as it was and with another past.
+    [
+        (110, 105, APPLY),
+        (110, 104, MISSED),
+        (110, 0, MISSED),
+        (7, 105, APPLY),
+        (105, 100, OLD),
+        (105, 90, OLD),
+    ],
 )
 def test_restart_every_further_one(last, previous, verdict):
     sequence = joined(RestartSequence, 100)

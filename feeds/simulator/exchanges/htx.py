@@ -6,12 +6,12 @@ The books of changes (`mbp`) have a socket of their own, `/feed`.
 import gzip
 import re
 from collections.abc import Sequence
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any, ClassVar
 
 import msgspec
 
+from feeds.simulator.doubles import Doubles
 from feeds.simulator.generated import (
     NS_PER_MS,
     BookStream,
@@ -45,30 +45,7 @@ def packed(text: bytes) -> bytes:
     return gzip.compress(text, compresslevel=1, mtime=0)
 
 
-def double(text: str) -> str:
-    """Write a decimal as Java writes a double: 9.121E-7, 0.5, 188358.0, 1.3640078E7."""
-    value = Decimal(text).normalize()
-    if not value:
-        return "0.0"
-    if -3 <= value.adjusted() < 7:
-        plain = f"{value:f}"
-        return plain if "." in plain else f"{plain}.0"
-    first, *rest = value.as_tuple().digits
-    return f"{first}.{''.join(map(str, rest)) or '0'}E{value.adjusted()}"
-
-
 _packed = lru_cache(maxsize=256)(packed)  # once for all clients
-_double = lru_cache(maxsize=50_000)(double)
-
-
-class Doubles(Numbers):
-    """Prices and quantities that have been through doubles."""
-
-    def price(self, ticks: int) -> str:
-        return _double(super().price(ticks))
-
-    def qty(self, lots: int) -> str:
-        return _double(super().qty(lots))
 
 
 class HtxTrades(TradeStream):

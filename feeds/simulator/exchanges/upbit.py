@@ -4,13 +4,12 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from decimal import Decimal
-from functools import lru_cache
 from itertools import zip_longest
 from typing import Any, ClassVar
 
 import msgspec
 
+from feeds.simulator.doubles import Doubles
 from feeds.simulator.generated import (
     NS_PER_MS,
     BookStream,
@@ -163,14 +162,8 @@ class UpbitSession(GeneratedSession):
         return [msgspec.json.encode({"error": {"name": name, "message": ERRORS[name]}})]
 
 
-class _Doubles(Numbers):
-    """Numbers as Java writes doubles."""
-
-    def price(self, ticks: int) -> str:
-        return _double(super().price(ticks))
-
-    def qty(self, lots: int) -> str:
-        return _double(super().qty(lots))
+class _Doubles(Doubles):
+    whole = ""  # as in the recorded 6E-8
 
 
 class Upbit(GeneratedExchange):
@@ -273,19 +266,6 @@ class _Books(BookStream):
 
     def first(self, now_ns: int) -> list[bytes]:
         return [data.replace(b'"REALTIME"', b'"SNAPSHOT"') for data in super().first(now_ns)]
-
-
-def double(text: str) -> str:
-    """Write a decimal as Upbit does: 127.0, 1.16539E8, 7.9276E-4."""
-    value = Decimal(text).normalize()
-    exponent = value.adjusted()
-    if not value or -3 <= exponent < 7:
-        plain = f"{value:f}"
-        return plain if "." in plain else f"{plain}.0"
-    return f"{value.scaleb(-exponent):f}E{exponent}"
-
-
-_double = lru_cache(maxsize=50_000)(double)
 
 
 def units(numbers: Numbers, bids: Levels, asks: Levels) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from feeds.simulator.doubles import double
 from feeds.simulator.exchanges.mexc import protobuf as written_by_mexc
-from feeds.simulator.exchanges.upbit import double
 from feeds.simulator.generated import GeneratedExchange, GeneratedSession, QuoteStream, only_for
 from feeds.simulator.order_flow import NS_PER_SECOND, Book, FlowConfig, Update
 from feeds.simulator.protocol import Message, PolicyViolation, Refused
@@ -1281,7 +1281,7 @@ def test_upbit_writes_doubles_and_short_names() -> None:
     names = "ty cd tms td ttm ttms tp tv ab pcp c cp sid bap bas bbp bbs st"
     assert " ".join(trade) == names
     assert trade["tp"] - trade["pcp"] == (trade["cp"] if trade["c"] == "RISE" else -trade["cp"])
-    assert [double(text) for text in ("116539000", "127", "0.00079276", "0.00000006", "0.001", "0")] == [
+    assert [double(text, "") for text in ("116539000", "127", "0.00079276", "0.00000006", "0.001", "0")] == [
         "1.16539E8",
         "127.0",
         "7.9276E-4",

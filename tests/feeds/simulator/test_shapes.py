@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from feeds.simulator.exchanges.htx import double
+from feeds.simulator.doubles import double
 from feeds.simulator.order_flow import NS_PER_SECOND, FlowConfig
 from feeds.simulator.server import find_simulator
 
