@@ -8,7 +8,7 @@ from feeds.simulator.numbers import Numbers
 
 
 def double(text: str, whole: str = ".0") -> str:
-    """Write a decimal as Java writes a double: 9.121E-7, 0.5, 188358.0, 6.0E-8; the last is 6E-8 where `whole` is ""."""
+    """Write a decimal as Java writes a double: 9.121E-7, 0.5, 188358.0, 6.0E-8 (6E-8 for `whole` "")."""
     value = Decimal(text).normalize()
     exponent = value.adjusted()
     if not value or -3 <= exponent < 7:
