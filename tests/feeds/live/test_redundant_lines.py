@@ -39,7 +39,8 @@ QUICK = FeedConfig(
     backoff=BackoffConfig(initial=0.02, maximum=0.1),
     rest=RestConfig(retry_wait=0.02),
 )
-TWO = msgspec.structs.replace(QUICK, lines=2)
+# A line that a test stalls, or a busy machine, is not to fall further behind than is remembered.
+TWO = msgspec.structs.replace(QUICK, lines=2, join=msgspec.structs.replace(QUICK.join, memory_age=60.0))
 AGE = 4.0  # of connections that are rotated: between 2 and 3 s
 BY_ID = {case.exchange: case for case in judging.CASES}
 CASES = [
@@ -334,8 +335,7 @@ def stalled(clients: list[Any]) -> Iterator[None]:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 async def test_a_line_that_stalls_costs_nothing(case: Case, tmp_path: Path) -> None:
-    config = msgspec.structs.replace(TWO, join=msgspec.structs.replace(TWO.join, memory_age=60.0))
-    async with running(case, tmp_path / "session.feeds", config) as run:
+    async with running(case, tmp_path / "session.feeds", TWO) as run:
         await run.all_joined()
         before = [line.receiver.leg for line in run.feed.lines]
         with stalled(run.oldest_clients()):
