@@ -1,11 +1,19 @@
-"""The next block of a recording, decompressed while the one before it is read."""
+"""The next blocks of a recording, decompressed while those before them are read."""
 
+import struct
 import threading
+from collections.abc import Sequence
 from queue import SimpleQueue
+from typing import Any, NamedTuple
 
 import zstandard
 
-__all__ = ["ReadAhead", "decompress"]
+from feeds.recording.format import BlockHeader
+
+__all__ = ["CAN_READ_AHEAD", "Block", "ReadAhead", "decompress"]
+
+# Not in the variant of the library for interpreters without C extensions.
+CAN_READ_AHEAD = "multi_decompress_to_buffer" in zstandard.backend_features
 
 
 def decompress(decompressor: zstandard.ZstdDecompressor, stored: memoryview, raw: memoryview) -> str | None:
@@ -19,79 +27,91 @@ def decompress(decompressor: zstandard.ZstdDecompressor, stored: memoryview, raw
     return None if size == len(raw) - 1 else f"{size} bytes or more"
 
 
-class _Job:
-    """A block to be decompressed: `raw` and `problem` are those of the thread until it releases `done`."""
+class Block(NamedTuple):
+    """A block of messages: its content is a Zstandard frame before it is decompressed, and the messages then."""
 
-    def __init__(self, offset: int, raw_size: int, stored: bytes, raw: bytearray) -> None:
-        self.offset = offset
-        self.raw_size = raw_size
-        self.stored = stored
-        self.raw = raw
-        self.problem: str | None = None
+    offset: int  # in the file
+    header: BlockHeader
+    content: Any  # a buffer
+
+
+class _Group:
+    """Blocks to be decompressed: `contents` and `error` are those of the thread until it releases `done`."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self.blocks = blocks
+        self.contents: Any = None  # a sequence of buffers
         self.error: BaseException | None = None
         self.began = threading.Semaphore(0)
         self.done = threading.Semaphore(0)
 
 
 class ReadAhead:
-    """A thread that decompresses one block at a time, without the GIL. Used by one reader; ends with it.
+    """A thread that decompresses a group of blocks at a time, without the GIL. Used by one reader; ends with it.
 
     Most of the time the reader's thread is in compiled code, which does not give the GIL away. So it waits until the
-    thread has begun, which then needs the GIL no more before the reader waits for the block.
+    thread has begun, which then needs the GIL no more before the reader waits for the group. Waking a thread takes as
+    long as reading a hundred messages: that is why there are groups.
     """
 
-    def __init__(self, max_window_size: int) -> None:
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._job: _Job | None = None
-        self._spare = bytearray()
-        self._thread = threading.Thread(
-            target=_work, args=(self._jobs, max_window_size), name="feeds-read-ahead", daemon=True
-        )
+    def __init__(self) -> None:
+        self._groups: SimpleQueue[_Group | None] = SimpleQueue()
+        self._group: _Group | None = None
+        self._thread = threading.Thread(target=_work, args=(self._groups,), name="feeds-read-ahead", daemon=True)
         self._thread.start()
 
-    def begin(self, offset: int, stored: bytes, raw_size: int) -> None:
-        """Decompress `stored`, the content of the block at `offset` of the file. What was begun before is given up."""
+    def begin(self, blocks: Sequence[Block]) -> None:
+        """Decompress these blocks, which follow each other in the file. What was begun before is given up."""
         if not self._thread.is_alive():  # in a process that was forked
             return
-        if len(self._spare) < raw_size + 1:
-            self._spare = bytearray(raw_size + 1)
-        self._job = _Job(offset, raw_size, stored, self._spare)
-        self._jobs.put(self._job)
-        self._job.began.acquire()
+        self._group = _Group(blocks)
+        self._groups.put(self._group)
+        self._group.began.acquire()
 
-    def take(self, offset: int, spare: bytearray) -> tuple[bytearray, str | None] | None:
-        """Return the content of the block at `offset` and what is wrong with it; None where it was not begun.
+    def take(self, offset: int) -> list[Block] | None:
+        """Return the blocks that were begun, the first of which is at `offset` of the file.
 
-        `spare` is kept for a later block where there is a result.
+        None where no such blocks were begun. An empty list where one of them is not what its header says.
         """
-        job, self._job = self._job, None
-        if job is None or not self._thread.is_alive():
+        group, self._group = self._group, None
+        if group is None or not self._thread.is_alive():
             return None
-        job.done.acquire()
-        if job.error is not None:
-            raise job.error
-        if job.offset != offset:
+        group.done.acquire()
+        if group.error is not None:
+            raise group.error
+        if group.blocks[0].offset != offset:
             return None
-        self._spare = spare
-        return job.raw, job.problem
+        if group.contents is None:
+            return []
+        return [
+            Block(block.offset, block.header, content)
+            for block, content in zip(group.blocks, group.contents, strict=True)
+        ]
 
     def close(self) -> None:
         """End the thread, and wait until it has ended."""
-        self._jobs.put(None)
+        self._groups.put(None)
         self._thread.join()
 
     def __del__(self) -> None:
-        self._jobs.put(None)  # a reader that nobody closed
+        self._groups.put(None)  # a reader that nobody closed
 
 
-def _work(jobs: "SimpleQueue[_Job | None]", max_window_size: int) -> None:
-    decompressor = zstandard.ZstdDecompressor(max_window_size=max_window_size)
-    while (job := jobs.get()) is not None:
-        job.began.release()
+def _work(groups: "SimpleQueue[_Group | None]") -> None:
+    decompressor = zstandard.ZstdDecompressor()
+    while (group := groups.get()) is not None:
+        group.began.release()
         try:
-            with memoryview(job.stored) as stored, memoryview(job.raw)[: job.raw_size + 1] as raw:
-                job.problem = decompress(decompressor, stored, raw)
+            # The one call that takes several frames, and has the GIL for none of them.
+            group.contents = decompressor.multi_decompress_to_buffer(
+                [block.content for block in group.blocks],
+                decompressed_sizes=struct.pack(
+                    f"={len(group.blocks)}Q", *(block.header.raw_size for block in group.blocks)
+                ),
+            )
+        except zstandard.ZstdError:
+            pass  # the reader finds out which of them it is
         except BaseException as error:  # MemoryError: the reader raises it
-            job.error = error
-        job.done.release()
-        del job
+            group.error = error
+        group.done.release()
+        del group

@@ -14,7 +14,7 @@ class RecordingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     block_size: int = 256 * 1024
     flush_interval: float = 1.0
-    compression_level: int = 3
+    compression_level: int = 1
     max_pending_blocks: int = 64
     on_full: Literal["drop", "stop"] = "drop"
     append: bool = False

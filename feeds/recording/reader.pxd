@@ -67,7 +67,8 @@ cdef class RawSource:
     cdef int _declare(self, int64_t offset) except -1
 
 
-# Reader of our own format (docs/recording-format.md). Holds one block in memory, stored and raw; two where it reads ahead.
+# Reader of our own format (docs/recording-format.md). Holds one block in memory, stored and raw; beside it two
+# groups of blocks where it reads ahead, of 2 MiB each or of one block.
 cdef class RecordingReader(RawSource):
     cdef:
         readonly int version
@@ -75,9 +76,11 @@ cdef class RecordingReader(RawSource):
         readonly bint complete
         readonly Py_ssize_t max_block_size
 
-        # The current block. Bytes in [position, end) of `raw` are messages not yet read.
+        # The current block, in `raw` or `content`. Bytes in [position, end) of it are messages not yet read.
         bytearray raw
         bytearray stored            # as it stands in the file
+        const uint8_t[::1] content  # of one that was read ahead
+        const uint8_t* begin
         const uint8_t* position
         const uint8_t* end
         uint64_t previous_ts        # ts_recv of the message before, modulo 2**64
@@ -92,8 +95,11 @@ cdef class RecordingReader(RawSource):
         int64_t rescan_budget       # bytes of damaged blocks that may still be searched for a block inside
         object decompressor
         Py_ssize_t max_window_size
-        readonly bint reads_ahead   # the next block is decompressed on another thread
+        readonly bint reads_ahead   # the next blocks are decompressed on another thread
         object _ahead               # ReadAhead, once needed
+        list _ready                 # of Block, read ahead: the next is the last
+        Py_ssize_t ahead_size       # of the next group, decompressed
+        int64_t ahead_from          # offset of the next block that may be read ahead
 
         # After seek(): offsets of blocks to be read first, for nothing but the declarations in them.
         list declaring
@@ -107,5 +113,5 @@ cdef class RecordingReader(RawSource):
     cpdef int64_t skip_all(self) except -1
     cdef bint _next_block(self) except -1
     cdef int _end_block(self) except -1
-    cdef bint _end_load(self, int64_t after, Py_ssize_t raw_size, problem) except -1
+    cdef bint _is_window_small(self, stored) except -1
     cdef int _skip_damaged_record(self) except -1

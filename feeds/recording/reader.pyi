@@ -77,9 +77,9 @@ class RecordingReader(RawSource):
     `max_block_size` bounds the memory, which is twice that; blocks that want more are damage. `salvage` takes a file
     whose first bytes are damaged for a recording if there is a block of one in it.
 
-    With `read_ahead` a thread decompresses the next block while one is read, for which the memory is four times
-    `max_block_size`; what is returned, and when damage is told, does not depend on it. By default that is done where
-    there is a second processor. `close()` ends the thread.
+    With `read_ahead` a thread decompresses the next blocks, 2 MiB of them or one that is larger, while those before are
+    read: the memory is up to 6 MiB more, or five times `max_block_size`. What is returned, and when damage is told,
+    does not depend on it. By default that is done where there is a second processor. `close()` ends the thread.
 
     `metadata` is that of the segment being read: a file that was appended to has several, and `run` counts them.
 

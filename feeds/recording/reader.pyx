@@ -9,13 +9,14 @@ from isal import isal_zlib
 
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp
 
 from feeds.recording.message cimport KIND_MASK, KIND_SOURCE, RawMessage, kernel_time, make_message
 from feeds.recording.record cimport MAX_SOURCE, MAX_TAG_SIZE, get_varint, unzigzag
 
-from feeds.recording.ahead import ReadAhead, decompress
+from feeds.recording.ahead import CAN_READ_AHEAD, Block, ReadAhead, decompress
 from feeds.recording.errors import Damage, NotARecording, RecordingDamaged, UnsupportedVersion
 from feeds.recording.format import (
     BLOCK_END,
@@ -45,7 +46,12 @@ __all__ = ["RawSource", "RecordingReader"]
 
 cdef Py_ssize_t MAX_DECLARED_SIZE = 64 << 20
 cdef Py_ssize_t SCAN_SIZE = 1 << 20
-MIN_AHEAD_SIZE = 64 << 10        # of a block: a smaller one is read in the time that a thread takes to begin
+# Of groups of blocks that are read ahead, decompressed: one that is smaller is read in the time that a thread takes to
+# begin, one that is larger does not stay in the cache. The first is to be ready soon; each is twice the one before it. A
+# block that is larger by itself is a group.
+MIN_AHEAD_SIZE = 64 << 10
+FIRST_AHEAD_SIZE = 512 << 10
+MAX_AHEAD_SIZE = 2 << 20
 cdef uint64_t MAX_FLAGS = 0x7fffffff
 
 
@@ -163,7 +169,9 @@ cdef class RecordingReader(RawSource):
         # A frame that needs more memory than the largest block is refused. Windows are powers of two from 1 KiB.
         self.max_window_size = max(1024, 1 << (max_block_size - 1).bit_length())
         self.decompressor = zstandard.ZstdDecompressor(max_window_size=self.max_window_size)
-        self.reads_ahead = _processors() > 1 if read_ahead is None else read_ahead
+        self.reads_ahead = CAN_READ_AHEAD and (_processors() > 1 if read_ahead is None else read_ahead)
+        self._ready = []
+        self.ahead_size = FIRST_AHEAD_SIZE
         self._open(path)
         self.rescan_budget = self.total_bytes + MAX_BLOCK_SIZE
         try:
@@ -243,8 +251,10 @@ cdef class RecordingReader(RawSource):
         return True
 
     cpdef close(self):
-        self.position = self.end = NULL
+        self.begin = self.position = self.end = NULL
         self.remaining = 0
+        self.content = None
+        self._ready.clear()
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             ahead.close()
@@ -279,25 +289,14 @@ cdef class RecordingReader(RawSource):
                 self._visit_next()
             self.block_offset = self.offset
             self.bytes_read = self.offset
-            data = self._read_at(self.offset, BLOCK_HEADER_SIZE)
-            if not data:
-                return False
-            if len(data) < BLOCK_HEADER_SIZE:
-                self._resume("truncated", f"a block header of {BLOCK_HEADER_SIZE} bytes", f"{len(data)} bytes")
-                continue
-            header = unpack_block_header(data)
-            if header is None or (self.session is not None and header.session != self.session):
-                self._resume("block header", "a block header of this file", _excerpt(data))
-                continue
-            self.session = header.session
-            if header.raw_size > self.max_block_size or header.stored_size > header.raw_size:
-                self._resume(
-                    "block size", f"at most {self.max_block_size} bytes, stored in no more",
-                    f"{header.raw_size} stored in {header.stored_size}",
-                )
-                continue
-            if not self._load(header):
-                continue
+            header = self._next_ahead()
+            if header is None:
+                data = self._read_at(self.offset, BLOCK_HEADER_SIZE)
+                if not data:
+                    return False
+                header = self._check_header(data)
+                if header is None or not self._load(header):
+                    continue
             if not self._follows(header):
                 continue
             self.complete = header.type == BLOCK_END
@@ -305,16 +304,34 @@ cdef class RecordingReader(RawSource):
                 self._begin_segment(header)
             if header.type != BLOCK_MESSAGES:
                 continue
-            self.position = <const uint8_t*> PyByteArray_AS_STRING(self.raw)
-            self.end = self.position + <Py_ssize_t> header.raw_size
+            self.position = self.begin
+            self.end = self.begin + <Py_ssize_t> header.raw_size
             self.remaining = header.messages
             self.previous_ts = 0
             if header.raw_size:
-                if self.reads_ahead and not self.only_declarations:
-                    self._begin_next()
+                if not self._ready and not self.only_declarations:
+                    self._begin_ahead(self.offset)
                 return True
             self._end_block()
         return False
+
+    def _check_header(self, bytes data):
+        """Return the header of a block; None where it cannot be one: that is reported."""
+        if len(data) < BLOCK_HEADER_SIZE:
+            self._resume("truncated", f"a block header of {BLOCK_HEADER_SIZE} bytes", f"{len(data)} bytes")
+            return None
+        header = unpack_block_header(data)
+        if header is None or (self.session is not None and header.session != self.session):
+            self._resume("block header", "a block header of this file", _excerpt(data))
+            return None
+        self.session = header.session
+        if header.raw_size > self.max_block_size or header.stored_size > header.raw_size:
+            self._resume(
+                "block size", f"at most {self.max_block_size} bytes, stored in no more",
+                f"{header.raw_size} stored in {header.stored_size}",
+            )
+            return None
+        return header
 
     def _begin_segment(self, header):
         """The writer reopened the file: its sources are declared anew."""
@@ -351,6 +368,8 @@ cdef class RecordingReader(RawSource):
         self.payload = NULL
         self.position = self.end = NULL
         self.remaining = 0
+        self._ready.clear()
+        self.ahead_from = 0
         self.declaring = declaring
         self.destination = destination
         self.only_declarations = True
@@ -458,14 +477,12 @@ cdef class RecordingReader(RawSource):
                     yield run, metadata, content[:good], messages, first, last, declares
                 run, metadata = self.run, self.metadata
                 offset = self.block_offset
-                content = PyBytes_FromStringAndSize(
-                    PyByteArray_AS_STRING(self.raw), <const char*> self.end - PyByteArray_AS_STRING(self.raw)
-                )
+                content = PyBytes_FromStringAndSize(<const char*> self.begin, self.end - self.begin)
                 first = last = 0
                 messages = 0
                 declares = False
             messages += 1
-            good = <const char*> self.position - PyByteArray_AS_STRING(self.raw)
+            good = self.position - self.begin
             if self.ts_recv != 0:
                 first = min(first or self.ts_recv, self.ts_recv)
                 last = max(last or self.ts_recv, self.ts_recv)
@@ -481,10 +498,6 @@ cdef class RecordingReader(RawSource):
         cdef Py_ssize_t raw_size = header.raw_size
         cdef int64_t after = self.offset + <int64_t> BLOCK_HEADER_SIZE + stored_size
         cdef bint is_stored_raw = header.compression == COMPRESSION_NONE
-        found = None if self._ahead is None else self._ahead.take(self.offset, self.raw)
-        if found is not None:
-            self.raw, problem = found
-            return self._end_load(after, raw_size, problem)
         if len(self.raw) < raw_size + 1:
             # One more than needed, so that a frame that is too long shows. Never shrunk, so never more than two blocks.
             self.raw = bytearray(max(raw_size + 1, min(2 * len(self.raw), self.max_block_size + 1)))
@@ -508,10 +521,7 @@ cdef class RecordingReader(RawSource):
                     problem = decompress(self.decompressor, stored, raw)
             elif header.type == BLOCK_MESSAGES:
                 problem = f"compression {header.compression}"
-        return self._end_load(after, raw_size, problem)
-
-    cdef bint _end_load(self, int64_t after, Py_ssize_t raw_size, problem) except -1:
-        """The block ends at `after`. False if its content is damaged: that is reported."""
+        self.begin = <const uint8_t*> PyByteArray_AS_STRING(self.raw)
         self.offset = after
         self.bytes_read = after
         if problem is None:
@@ -524,28 +534,77 @@ cdef class RecordingReader(RawSource):
         ))
         return False
 
-    def _begin_next(self):
-        """Have the next block decompressed meanwhile, if it is large and nothing is wrong with it; else it is read in its turn."""
+    # --- reading ahead ------------------------------------------------------------------------------------------------
+
+    def _next_ahead(self):
+        """Step over the next block if it has been read ahead and is whole, and return its header; else None."""
+        cdef const uint8_t[::1] content
+        if not self._ready and self._ahead is not None:
+            blocks = self._ahead.take(self.offset)
+            if blocks:
+                self._ready = blocks[::-1]
+                self._begin_ahead(_end_of(blocks[-1]))
+        if not self._ready:
+            return None
+        block = self._ready.pop()
+        if block.offset != self.offset:
+            self._ready.clear()
+            return None
+        self.content = content = block.content
+        self.begin = &content[0]
+        self.offset = self.bytes_read = _end_of(block)
+        return block.header
+
+    def _begin_ahead(self, int64_t offset):
+        """Have the blocks from `offset` on decompressed meanwhile, where that is worth a thread; else they are read in their turn."""
+        if not self.reads_ahead or offset < self.ahead_from:
+            return
         try:
-            self._begin_block()
+            blocks = self._blocks_ahead(offset)
+            if sum([block.header.raw_size for block in blocks]) < MIN_AHEAD_SIZE:
+                return
+            if self._ahead is None:
+                # Allocators keep what is freed up to a threshold, which glibc raises when more than that is freed: a
+                # group would else have its memory page by page anew, for a third of the time that it takes.
+                PyMem_RawFree(PyMem_RawMalloc(4 * MAX_AHEAD_SIZE))
+                self._ahead = ReadAhead()
+            self._ahead.begin(blocks)
         except (OSError, RuntimeError):          # told in its turn; there is no other thread to be had
             self.reads_ahead = False
+            return
+        self.ahead_size = min(2 * self.ahead_size, MAX_AHEAD_SIZE)
+        self.ahead_from = _end_of(blocks[-1])    # not again, should something be wrong with one of them
 
-    def _begin_block(self):
-        data = self._read_at(self.offset, BLOCK_HEADER_SIZE)
-        header = unpack_block_header(data) if len(data) == BLOCK_HEADER_SIZE else None
-        if (
-            header is None or header.session != self.session or header.type != BLOCK_MESSAGES
-            or header.compression != COMPRESSION_ZSTD or header.stored_size > header.raw_size
-            or not MIN_AHEAD_SIZE <= header.raw_size <= self.max_block_size
-        ):
-            return
-        stored = self._read_at(self.offset + <int64_t> BLOCK_HEADER_SIZE, header.stored_size)
-        if len(stored) != header.stored_size or isal_zlib.crc32(stored) != header.checksum:
-            return
-        if self._ahead is None:
-            self._ahead = ReadAhead(self.max_window_size)
-        self._ahead.begin(self.offset, stored, header.raw_size)
+    def _blocks_ahead(self, int64_t offset):
+        """Return the blocks from `offset` on, as they are stored, up to one that has to be looked at in its turn."""
+        cdef Py_ssize_t size = 0
+        blocks = []
+        data = self._read_at(offset, BLOCK_HEADER_SIZE)
+        while True:
+            header = unpack_block_header(data) if len(data) == BLOCK_HEADER_SIZE else None
+            if (
+                header is None or header.session != self.session or header.type != BLOCK_MESSAGES
+                or header.compression != COMPRESSION_ZSTD or not 0 < header.stored_size <= header.raw_size
+                or header.raw_size > self.max_block_size or blocks and size + header.raw_size > self.ahead_size
+            ):
+                return blocks
+            data = self._read_at(offset + <int64_t> BLOCK_HEADER_SIZE, header.stored_size + BLOCK_HEADER_SIZE)
+            stored = memoryview(data)[:header.stored_size]
+            if (
+                len(stored) != header.stored_size or isal_zlib.crc32(stored) != header.checksum
+                or not self._is_window_small(stored)
+            ):
+                return blocks
+            blocks.append(Block(offset, header, stored))
+            size += header.raw_size
+            offset = _end_of(blocks[-1])
+            data = data[header.stored_size:]
+
+    cdef bint _is_window_small(self, stored) except -1:
+        try:
+            return zstandard.get_frame_parameters(stored).window_size <= self.max_window_size
+        except zstandard.ZstdError:
+            return False
 
     def _follows(self, header):
         """Count the block. False if it has been read before; missing ones are reported."""
@@ -671,6 +730,11 @@ cdef class RecordingReader(RawSource):
                 break
             done += n
         return done
+
+
+def _end_of(block):
+    """Return the offset in the file behind a block."""
+    return block.offset + BLOCK_HEADER_SIZE + block.header.stored_size
 
 
 def _processors():

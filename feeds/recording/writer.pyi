@@ -46,7 +46,7 @@ class RecordingWriter:
         metadata: Mapping[str, Any] | None = None,
         block_size: int = 262144,
         flush_interval: float = 1.0,
-        compression_level: int = 3,
+        compression_level: int = 1,
         max_pending_blocks: int = 64,
         on_full: Literal["drop", "stop"] = "drop",
         append: bool = False,

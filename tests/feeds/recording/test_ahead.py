@@ -7,12 +7,22 @@ import io
 import os
 import random
 import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import zstandard
 
 from feeds.recording import LAST_IN_BATCH, Kind, RawMessage, RecordingDamaged, RecordingReader, RecordingWriter
-from feeds.recording.ahead import ReadAhead, decompress
+from feeds.recording.ahead import Block, ReadAhead, decompress
+from feeds.recording.format import (
+    BLOCK_HEADER_SIZE,
+    BLOCK_MESSAGES,
+    COMPRESSION_ZSTD,
+    BlockHeader,
+    pack_block_header,
+    unpack_block_header,
+)
 
 THREAD = "feeds-read-ahead"
 
@@ -108,9 +118,9 @@ def test_a_disk_that_fails_does_so_after_the_messages_before() -> None:
     assert found[0] == found[1] > 10
 
 
-def test_small_blocks_have_no_thread() -> None:
+def test_a_little_has_no_thread() -> None:
     before = threads()
-    with RecordingReader(io.BytesIO(recorded(size=8_000)), read_ahead=True) as reader:
+    with RecordingReader(io.BytesIO(recorded(size=5_000)), read_ahead=True) as reader:
         assert sum(1 for _ in reader) == 49
         assert threads() == before
 
@@ -152,37 +162,137 @@ def test_seeking_gives_up_what_was_begun() -> None:
 
 def test_a_frame_that_is_too_long_or_none_is_damage() -> None:
     packed = zstandard.compress(b"x" * 1000)
-    for reader in (lambda stored, raw: decompress(zstandard.ZstdDecompressor(), memoryview(stored), memoryview(raw)),
-                   lambda stored, raw: ahead_of(stored, len(raw) - 1)):  # fmt: skip
-        assert reader(packed, bytearray(1001)) is None
-        assert reader(packed, bytearray(1000)) == "1000 bytes or more"
-        assert reader(packed, bytearray(1002)) == "1000 bytes or more"
-        assert "nknown frame" in (reader(b"nothing", bytearray(10)) or "")
+
+    def wrong(stored: bytes, raw: bytearray) -> str | None:
+        return decompress(zstandard.ZstdDecompressor(), memoryview(stored), memoryview(raw))
+
+    assert wrong(packed, bytearray(1001)) is None
+    assert wrong(packed, bytearray(1000)) == "1000 bytes or more"
+    assert wrong(packed, bytearray(1002)) == "1000 bytes or more"
+    assert "nknown frame" in (wrong(b"nothing", bytearray(10)) or "")
 
 
-def ahead_of(stored: bytes, raw_size: int) -> str | None:
-    ahead = ReadAhead(1 << 20)
-    try:
-        ahead.begin(5, stored, raw_size)
-        taken = ahead.take(5, bytearray())
-        assert taken is not None
-        return taken[1]
-    finally:
-        ahead.close()
+def block(offset: int, content: bytes, raw_size: int) -> Block:
+    header = BlockHeader(b"session.", 0, BLOCK_MESSAGES, COMPRESSION_ZSTD, len(content), raw_size, 1, 0, 0, 0)
+    return Block(offset, header, memoryview(content))
 
 
-def test_another_block_than_was_begun_is_not_taken() -> None:
-    ahead = ReadAhead(1 << 20)
-    packed = zstandard.compress(b"x" * 1000)
-    ahead.begin(5, packed, 1000)
-    assert ahead.take(6, bytearray()) is None
-    assert ahead.take(5, bytearray()) is None
-    ahead.begin(7, packed, 1000)
-    ahead.begin(8, zstandard.compress(b"y" * 1000), 1000)
-    taken = ahead.take(8, bytearray())
-    assert taken is not None
-    assert bytes(taken[0][:1000]) == b"y" * 1000
+X, Y = zstandard.compress(b"x" * 1000), zstandard.compress(b"y" * 1000)
+
+
+@pytest.fixture
+def ahead() -> Iterator[ReadAhead]:
+    ahead = ReadAhead()
+    yield ahead
     ahead.close()
+
+
+def test_a_group_is_taken_once_and_in_its_order(ahead: ReadAhead) -> None:
+    ahead.begin([block(5, X, 1000), block(90, Y, 1000)])
+    taken = ahead.take(5)
+    assert taken is not None
+    assert [(b.offset, b.header.raw_size, bytes(b.content)) for b in taken] == [
+        (5, 1000, b"x" * 1000),
+        (90, 1000, b"y" * 1000),
+    ]
+    assert ahead.take(5) is None
+
+
+def test_another_group_than_was_begun_is_not_taken(ahead: ReadAhead) -> None:
+    ahead.begin([block(5, X, 1000)])
+    assert ahead.take(6) is None
+    assert ahead.take(5) is None
+    ahead.begin([block(7, X, 1000)])
+    ahead.begin([block(8, Y, 1000)])
+    taken = ahead.take(8)
+    assert taken is not None
+    assert bytes(taken[0].content) == b"y" * 1000
+
+
+@pytest.mark.parametrize("raw_size", [999, 1001])
+def test_a_group_with_a_block_that_is_not_what_its_header_says_is_not_taken(ahead: ReadAhead, raw_size: int) -> None:
+    ahead.begin([block(5, X, 1000), block(90, Y, raw_size)])
+    assert ahead.take(5) == []
+    ahead.begin([block(5, X, 1000), block(90, b"nothing", 1000)])
+    assert ahead.take(5) == []
+    ahead.begin([block(5, X, 1000)])
+    assert ahead.take(5)
+
+
+def test_what_fails_on_the_thread_is_raised_on_the_readers(ahead: ReadAhead) -> None:
+    ahead.begin([block(5, X, 1000), block(90, Y, 1 << 62)])
+    with pytest.raises(MemoryError):
+        ahead.take(5)
+    ahead.begin([block(5, X, 1000)])
+    assert ahead.take(5)
+
+
+def replaced(number: int, content: Callable[[bytes], bytes], raw_size: int = 0) -> bytes:
+    """The recording with other content in one of its blocks, of which the header is right but for the raw size."""
+    with RecordingReader(io.BytesIO(RECORDED)) as reader:
+        at = reader.index[number].offset
+    begins = at + BLOCK_HEADER_SIZE
+    header = unpack_block_header(RECORDED[at:begins])
+    assert header is not None
+    ends = begins + header.stored_size
+    new = content(zstandard.decompress(RECORDED[begins:ends]))
+    raw_size += header.raw_size
+    header = header._replace(stored_size=len(new), raw_size=raw_size, checksum=zlib.crc32(new))
+    return RECORDED[:at] + pack_block_header(header) + new + RECORDED[ends:]
+
+
+def with_a_large_window(raw: bytes) -> bytes:
+    parameters = zstandard.ZstdCompressionParameters(window_log=27, write_content_size=False)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return compressor.compress(raw) + compressor.flush()
+
+
+@pytest.mark.parametrize(
+    ("content", "raw_size", "told"),
+    [
+        (zstandard.compress, 1, "or more"),
+        (zstandard.compress, -1, "or more"),
+        (lambda raw: zstandard.compress(raw)[:-5], 0, "bytes or more"),
+        (lambda raw: b"nothing" * 100, 0, "nknown frame"),
+        (with_a_large_window, 0, "too much memory"),
+    ],
+)
+def test_what_is_wrong_with_one_block_of_a_group_is_told_in_its_turn(
+    content: Callable[[bytes], bytes], raw_size: int, told: str
+) -> None:
+    data = replaced(7, content, raw_size)
+    found, damages = read(data, read_ahead=True)
+    assert (found, damages) == read(data, read_ahead=False)
+    assert len(found) == 1 + 45 + 1  # three messages of the block are lost
+    [damage] = damages
+    assert told in damage
+
+
+def test_groups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    begin = ReadAhead.begin
+
+    def noted(self: ReadAhead, blocks: Sequence[Block]) -> None:
+        sizes.append([block.header.raw_size for block in blocks])
+        begin(self, blocks)
+
+    monkeypatch.setattr(ReadAhead, "begin", noted)
+    with RecordingReader(io.BytesIO(recorded(blocks=50)), read_ahead=True) as reader:
+        assert sum(1 for _ in reader) == 201
+        assert sum(map(len, sizes)) == len(reader.index) - 1  # the first is read before there is a group
+    assert max(map(len, sizes)) > 10
+    assert all(sum(group) <= 2 << 20 for group in sizes)
+    sizes.clear()
+    with RecordingReader(io.BytesIO(recorded(blocks=3, size=3 << 20)), read_ahead=True) as reader:
+        assert sum(1 for _ in reader) == 13
+    assert [len(group) for group in sizes] == [1, 1, 1]
+
+
+def test_with_a_library_that_cannot_blocks_are_read_in_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feeds.recording.reader.CAN_READ_AHEAD", False)
+    with RecordingReader(io.BytesIO(RECORDED), read_ahead=True) as reader:
+        assert not reader.reads_ahead
+        assert sum(1 for _ in reader) == 49
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
