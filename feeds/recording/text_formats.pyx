@@ -27,6 +27,7 @@ __all__ = ["CryptofeedReader", "TardisReader"]
 
 _CAPTURE_LINE = re.compile(rb"((?:wss?|https?)://\S*) (<->|<-|->) (\d+(?:\.\d+)?)(?:: (.*))?", re.DOTALL)
 _RECEIVED_LINE = re.compile(rb"(\d+(?:\.\d+)?): (.*)", re.DOTALL)
+_BYTES = re.compile(rb"""b(?:'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*")""", re.DOTALL)      # what repr() writes of them
 _CONFIGURATION = b"configuration: "
 _HEADER = re.compile(rb" header: \{[^{}]*\}$")       # of a REST reply, behind its body
 _CAPTURE_NAME = re.compile(r"(.+)\.ws\.\d+\.0(\.gz|\.zst)?")
@@ -150,9 +151,9 @@ cdef class CryptofeedReader(TextReader):
                 ts = seconds_ns(match[1].decode())
                 payload, kind = match[2], KIND_TEXT
                 if payload[:2] in (b"b'", b'b"'):
-                    payload, kind = ast.literal_eval(payload.decode()), KIND_BINARY
-                    if not isinstance(payload, bytes):
+                    if not _BYTES.fullmatch(payload):        # else Python would have to read what may be any nonsense
                         return False
+                    payload, kind = ast.literal_eval(payload.decode()), KIND_BINARY
                 source = self._current or self._connection("", ts)
                 self._take_replies(ts)
                 self._push(kind | LAST_IN_BATCH, source, ts, payload)

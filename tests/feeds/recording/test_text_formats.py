@@ -81,16 +81,18 @@ def test_a_connection_made_anew_is_disconnected_before():
 
 def test_binary_messages_are_bytes_literals():
     packed = zlib.compress(b'{"ping":1}')
-    lines = [CAPTURE[0], f"1652459225.5: {packed!r}", '1652459225.6: b"{\'}"']
+    lines = [CAPTURE[0], f"1652459225.5: {packed!r}", '1652459225.6: b"{\'}"', r"1652459225.7: b'\'\x41\\'"]
     found = [m for m in CryptofeedReader(file_of(lines)) if m.kind == Kind.BINARY]
-    assert [m.payload for m in found] == [packed, b"{'}"]
+    assert [m.payload for m in found] == [packed, b"{'}", b"'A\\"]
     assert all(m.last_in_batch for m in found)
 
 
 @pytest.mark.parametrize(
     "line",
     ["x", f"{URL} <-> x", f"{URL} -- 1.5", "1652459225.5 {}", "1652459225.5: b'", "1652459225.5: b'a' + b'b'",
+     "1652459225.5: b''+" + "-" * 100_000 + "1", "1652459225.5: b'a' b'b'", r"1652459225.5: b'\x'", "1652459225.5: b'\xe9'",
      "configuration: {", "9" * 30 + ".5: {}"],
+    ids=lambda line: line[:30],
 )  # fmt: skip
 def test_malformed_lines_are_reported_and_skipped(line):
     with CryptofeedReader(file_of([*CAPTURE, line, f"1652459226.5: {TRADE}"])) as source:
