@@ -31,7 +31,7 @@ conformance: $(VENV)/.built
 
 # Each target for FUZZ_SECONDS. Atheris has no build for every Python: where it cannot be installed, that is said.
 FUZZ_SECONDS ?= 20
-FUZZ_TARGETS := parser assembler inflater client_handshake server_handshake negotiation
+FUZZ_TARGETS := parser assembler inflater client_handshake server_handshake negotiation recording archive messages
 fuzz: $(VENV)/.built $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet --group fuzz || true
 	for target in $(FUZZ_TARGETS); do $(BIN)/python -m tests.fuzz.fuzz $$target $(FUZZ_SECONDS) || exit 1; done

@@ -203,7 +203,7 @@ class Bitstamp(Exchange):
     channels = ("book", "book_top", "trade", "ticker")
     decoder = BitstampDecoder
     resnapshot_interval = 300.0
-    new_sequence = partial(GrowingSequence, MOST_BACK)
+    new_sequence = staticmethod(partial(GrowingSequence, MOST_BACK))
     instruments_urls = ("/api/v2/markets/",)
     heartbeat = Heartbeat(30.0, b'{"event":"bts:heartbeat"}')
     max_topics_per_message = 1

@@ -21,7 +21,7 @@ from feeds.times cimport iso_time
 from feeds.exchange import exchange as find_exchange
 from feeds.exchange import exchange_of_messages, exchange_of_url
 from feeds.recording.errors import NotARecording, RecordingError
-from feeds.times import iso_ns, seconds_ns
+from feeds.times import seconds_ns
 
 __all__ = ["CryptofeedReader", "TardisReader"]
 
@@ -355,7 +355,8 @@ cdef class TardisReader(CollectorReader):
         return True
 
     def _look_ahead(self, exchange):
-        lines = [match for line in self._ahead()[:_MESSAGES_AHEAD] if (match := _TIMED_LINE.fullmatch(line))]
+        lines = [match for line in self._ahead()[:_MESSAGES_AHEAD]
+                 if (match := _TIMED_LINE.fullmatch(line)) and _time_of(match) >= 0]
         if not lines:
             found = repr(bytes(memoryview(self.buffer)[: min(self.filled, _EXCERPT_SIZE)]))
             raise NotARecording(f"{self.path}: expected lines that are {_TARDIS_LINE}, found {found}")
@@ -366,7 +367,13 @@ cdef class TardisReader(CollectorReader):
                                      f"{lines[0][2][:_EXCERPT_SIZE]!r}")
         self.exchange = exchange
         self.declaration = orjson.dumps({"exchange": exchange, "url": ""})
-        self.first_ts = iso_ns(lines[0][1].decode())
+        self.first_ts = _time_of(lines[0])
+
+
+cdef int64_t _time_of(match):
+    """Return the time of a line, ns since the epoch; -1 where it only looks like one."""
+    cdef bytes text = match[1]
+    return iso_time(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
 
 cdef inline bint _begins(const char* text, Py_ssize_t size, bytes with_) noexcept:

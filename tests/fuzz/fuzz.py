@@ -22,7 +22,7 @@ def main() -> int:
     except ImportError as exc:
         print(f"fuzz: NOT RUN: {exc}; atheris has no build for every Python and system")
         return 0
-    with atheris.instrument_imports(include=["picows", "tests.picows", "tests.fuzz"]):
+    with atheris.instrument_imports(include=["picows", "feeds", "tests.picows", "tests.fuzz"]):
         from tests.fuzz.targets import TARGETS
 
     found = WORK / name

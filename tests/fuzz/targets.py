@@ -6,7 +6,7 @@ fuzzer to the inputs that matter and says what has to come out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -18,17 +18,12 @@ from picows.handshake import ClientHandshake, ServerHandshake, WSUpgradeResponse
 from picows.negotiation import accept_offer, check_response, parse_extensions
 from picows.parser import FrameParser
 from picows.url import parse_url
+from tests.fuzz.feeds_targets import archive, messages, recording
+from tests.fuzz.pieces import pieces
 from tests.picows.slow_deflate import slow_inflate
 from tests.picows.wire import CONTINUATION, TEXT, slow_frames
 
 MAX_SIZE = 2000
-
-
-def pieces(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """`data` as (a byte, the bytes that it announces), again and again."""
-    while len(data) >= 2:
-        yield data[0], data[2 : 2 + data[1]]
-        data = data[2 + data[1] :]
 
 
 def _parse(parser: FrameParser, reads: list[bytes]) -> tuple[list[tuple[int, int, int, bytes]], int | None]:
@@ -182,5 +177,8 @@ def negotiation(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (parser, assembler, inflater, client_handshake, server_handshake, negotiation)
-}
+    target.__name__: target
+    for target in (
+        parser, assembler, inflater, client_handshake, server_handshake, negotiation, recording, archive, messages
+    )
+}  # fmt: skip

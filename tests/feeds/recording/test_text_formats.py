@@ -269,6 +269,14 @@ def test_malformed_lines_of_tardis_are_reported_and_skipped(lines, line):
     with TardisReader(file_of([lines[0], line, lines[1]])) as source:
         assert len(events(source).trades) == 2
         assert [damage.line for damage in source.damages] == [2]
+    with TardisReader(file_of([line, lines[0], lines[1]])) as source:
+        assert len(events(source).trades) == 2
+        assert [damage.line for damage in source.damages] == [1]
+
+
+def test_a_file_without_a_time_that_is_one_is_no_recording():
+    with pytest.raises(NotARecording, match="expected lines that are an ISO time"):
+        TardisReader(file_of(["2022-99-13T16:27:05.5Z {}"]), exchange="kraken")
 
 
 # --- which format ---------------------------------------------------------------------------------
