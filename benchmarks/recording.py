@@ -49,7 +49,7 @@ def write(path: Path, messages: list[RawMessage], flush_interval: float) -> tupl
 
 
 def cost_of_asking() -> int:
-    """Return what of the thread's CPU time (ns) lies between two readings of it: a microsecond or more, a system call."""
+    """Return how much of the thread's CPU time (ns) lies between two readings of it, which are system calls."""
     found = []
     for _ in range(1001):
         start = time.thread_time_ns()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
@@ -203,7 +202,6 @@ class Bitstamp(Exchange):
     channels = ("book", "book_top", "trade", "ticker")
     decoder = BitstampDecoder
     resnapshot_interval = 300.0
-    new_sequence = staticmethod(partial(GrowingSequence, MOST_BACK))
     instruments_urls = ("/api/v2/markets/",)
     heartbeat = Heartbeat(30.0, b'{"event":"bts:heartbeat"}')
     max_topics_per_message = 1
@@ -212,6 +210,10 @@ class Bitstamp(Exchange):
     urls = re.compile(r"//(ws|www)\.bitstamp\.net\b")
     messages = re.compile(rb'"channel": ?"(diff_order_book|order_book|live_trades|funding_rate)_[a-z0-9-]+"')
     _BOOK = re.compile(r"/api/v2/order_book/([^/?]+)/?(\?|$)")
+
+    @staticmethod
+    def new_sequence() -> GrowingSequence:
+        return GrowingSequence(MOST_BACK)
 
     def reply_tag(self, url: str) -> str | None:
         match = self._BOOK.search(url)

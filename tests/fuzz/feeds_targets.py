@@ -62,11 +62,11 @@ def recording(data: bytes) -> None:
         if flags & 0x80:
             parts.append(piece)
             continue
-        header = BlockHeader(
-            SESSION, sequence, BLOCK_SEGMENT if flags & 4 else BLOCK_MESSAGES,
-            COMPRESSION_ZSTD if flags & 3 else COMPRESSION_NONE, len(stored), max(len(raw), len(stored)), flags >> 3 & 3,
-            0, 0, zlib.crc32(stored),
-        )  # fmt: skip
+        kind = BLOCK_SEGMENT if flags & 4 else BLOCK_MESSAGES
+        compression = COMPRESSION_ZSTD if flags & 3 else COMPRESSION_NONE
+        raw_size, count = max(len(raw), len(stored)), flags >> 3 & 3
+        checksum = zlib.crc32(stored)
+        header = BlockHeader(SESSION, sequence, kind, compression, len(stored), raw_size, count, 0, 0, checksum)
         parts += [pack_block_header(header), stored]
         sequence += flags >> 5 & 1 ^ 1
     file = b"".join(parts) + (pack_end(SESSION, sequence, 0) if len(data) % 2 else b"")
@@ -81,11 +81,8 @@ def archive(data: bytes) -> None:
     def make(file: bytes) -> Callable[[], RawSource]:
         return lambda: reader(io.BytesIO(file), exchange="binance")
 
-    assert _without_offsets(read(make(gzip.compress(text)))) == _without_offsets(read(make(text)))
-
-
-def _without_offsets(found: tuple[object, ...]) -> object:
-    return found[0]
+    plain, compressed = read(make(text)), read(make(gzip.compress(text)))
+    assert compressed[0] == plain[0]  # the messages, or the kind of refusal
 
 
 def messages(data: bytes) -> None:
