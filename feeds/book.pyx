@@ -1,5 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The order book: exact, by integer price, with a state that says whether it may be believed."""
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_SET_ITEM
 from libc.stdlib cimport free, malloc
 
 from feeds.ladder cimport (
@@ -25,7 +27,11 @@ class Level(NamedTuple):
 
 # Calling an enumeration or a named tuple runs Python code; strategies ask for these with every update.
 cdef tuple _STATES = (None, *[BookState(number) for number in range(1, 6)])
-cdef object _new_tuple = tuple.__new__
+cdef type _Level = Level
+
+
+cdef extern from "Python.h":
+    object PyType_GenericAlloc(type, Py_ssize_t)
 
 
 cdef class OrderBook:
@@ -223,4 +229,12 @@ cdef class OrderBook:
 
 
 cdef inline object _level(int64_t price, int64_t qty, int price_decimals, int qty_decimals):
-    return _new_tuple(Level, (mantissa_float(price, price_decimals), mantissa_float(qty, qty_decimals)))
+    """Make a `Level` in one go; `tuple.__new__` would make a tuple and copy it."""
+    cdef object price_float = mantissa_float(price, price_decimals)
+    cdef object qty_float = mantissa_float(qty, qty_decimals)
+    cdef object level = PyType_GenericAlloc(_Level, 2)
+    Py_INCREF(price_float)
+    Py_INCREF(qty_float)
+    PyTuple_SET_ITEM(level, 0, price_float)         # which takes the references
+    PyTuple_SET_ITEM(level, 1, qty_float)
+    return level
