@@ -48,10 +48,11 @@ cdef Py_ssize_t MAX_DECLARED_SIZE = 64 << 20
 cdef Py_ssize_t SCAN_SIZE = 1 << 20
 # Of groups of blocks that are read ahead, decompressed: one that is smaller is read in the time that a thread takes to
 # begin, one that is larger does not stay in the cache. The first is to be ready soon; each is twice the one before it. A
-# block that is larger by itself is a group.
+# block that is larger by itself is a group. Of small blocks there are not so many that what is known of each counts.
 MIN_AHEAD_SIZE = 64 << 10
 FIRST_AHEAD_SIZE = 512 << 10
 MAX_AHEAD_SIZE = 2 << 20
+MAX_AHEAD_BLOCKS = 256
 cdef uint64_t MAX_FLAGS = 0x7fffffff
 
 
@@ -561,6 +562,10 @@ cdef class RecordingReader(RawSource):
             return
         try:
             blocks = self._blocks_ahead(offset)
+            if not blocks:
+                return
+            # Neither looked at again when they are too few, nor begun again should something be wrong with one of them.
+            self.ahead_from = _end_of(blocks[-1])
             if sum([block.header.raw_size for block in blocks]) < MIN_AHEAD_SIZE:
                 return
             if self._ahead is None:
@@ -569,18 +574,16 @@ cdef class RecordingReader(RawSource):
                 PyMem_RawFree(PyMem_RawMalloc(4 * MAX_AHEAD_SIZE))
                 self._ahead = ReadAhead()
             self._ahead.begin(blocks)
+            self.ahead_size = min(2 * self.ahead_size, MAX_AHEAD_SIZE)
         except (OSError, RuntimeError):          # told in its turn; there is no other thread to be had
             self.reads_ahead = False
-            return
-        self.ahead_size = min(2 * self.ahead_size, MAX_AHEAD_SIZE)
-        self.ahead_from = _end_of(blocks[-1])    # not again, should something be wrong with one of them
 
     def _blocks_ahead(self, int64_t offset):
         """Return the blocks from `offset` on, as they are stored, up to one that has to be looked at in its turn."""
         cdef Py_ssize_t size = 0
         blocks = []
         data = self._read_at(offset, BLOCK_HEADER_SIZE)
-        while True:
+        while len(blocks) < MAX_AHEAD_BLOCKS:
             header = unpack_block_header(data) if len(data) == BLOCK_HEADER_SIZE else None
             if (
                 header is None or header.session != self.session or header.type != BLOCK_MESSAGES
@@ -599,6 +602,7 @@ cdef class RecordingReader(RawSource):
             size += header.raw_size
             offset = _end_of(blocks[-1])
             data = data[header.stored_size:]
+        return blocks
 
     cdef bint _is_window_small(self, stored) except -1:
         try:

@@ -288,6 +288,29 @@ def test_groups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(group) for group in sizes] == [1, 1, 1]
 
 
+class Counting(io.BytesIO):
+    reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.reads += 1
+        return super().read(size)
+
+
+@pytest.mark.parametrize("messages", [100, 1000])
+def test_small_blocks_are_not_looked_at_again_and_again(messages: int) -> None:
+    file = io.BytesIO()
+    with RecordingWriter(file, max_pending_blocks=10_000) as writer:
+        source = writer.add_source("binance", "wss://x", ts_recv=1)
+        for n in range(messages):
+            writer.write(RawMessage(n + 1, source, Kind.TEXT | LAST_IN_BATCH, "", b"x" * 400))
+            writer.flush()
+    counting = Counting(file.getvalue())
+    with RecordingReader(counting, read_ahead=True) as reader:
+        opened = counting.reads
+        assert sum(1 for _ in reader) == 1 + messages
+        assert counting.reads - opened < 4 * messages
+
+
 def test_with_a_library_that_cannot_blocks_are_read_in_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feeds.recording.reader.CAN_READ_AHEAD", False)
     with RecordingReader(io.BytesIO(RECORDED), read_ahead=True) as reader:
