@@ -12,8 +12,9 @@ Every `--fault-every` seconds one exchange, in turn, has one fault, in turn, amo
 for a symbol is about one that is drawn. A fault's time to recover is from the first book that is not LIVE any more to
 the moment when all of the exchange are LIVE again.
 
-At the end the exchanges stand still at a full second, when all that they owe has been sent. Then every book must be
-LIVE and its best levels must be those of the exchange's true book, exactly; otherwise the program ends with status 1.
+At the end, when messages behind the last fault have shown what it lost, the exchanges stand still at a full second, and
+all that they owe has been sent. Then every book must be LIVE and its best levels must be those of the exchange's true
+book, exactly; otherwise the program ends with status 1.
 So it does where resident memory grew by more than `--slack` of its size after the first quarter, or where the loop
 stood still for longer than `--stall` ms: stalls are how late a timer of the loop is that is due every 5 ms.
 """
@@ -72,6 +73,7 @@ COMPARED = 10  # levels of each side, that every protocol shows
 STEP = 0.01  # seconds between two moves of the exchanges' time
 TIMER = 0.005
 START_TIMEOUT = 600.0  # until all books are LIVE
+SHOWN_AFTER = 6.0  # a fault lasts 5 s at most; what it lost, the messages behind it show
 SETTLE_TIMEOUT = 120.0  # until they are again, after the last fault
 MB = 1024 * 1024
 
@@ -337,6 +339,7 @@ class Soak:
         await asyncio.sleep(self._options.minutes * 60)
         for task in (breaking, watching):
             task.cancel()
+        await asyncio.sleep(SHOWN_AFTER)
         await self._until(lambda: self._watch.count_live() == self._count, SETTLE_TIMEOUT)
         sampling.cancel()
         await self._take_sample()
